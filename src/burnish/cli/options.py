@@ -1,0 +1,67 @@
+"""What several verbs share: common options, the store, and names that stand for artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from burnish.errors import ConfigError
+from burnish.registry import suggest
+from burnish.workspace import Artifact, Workspace
+
+STORE = "BURNISH_STORE"
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set steps.sft.train.epochs=2. Repeatable."),
+]
+StorePath = Annotated[
+    Path | None,
+    typer.Option("--store", help=f"Folder of artifacts and runs; default .burnish here, or ${STORE}."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def open_store(path: Path | None) -> Workspace:
+    """The store that was asked for."""
+    return Workspace(path or Path(os.environ.get(STORE, ".burnish")))
+
+
+def print_json(value: Any) -> None:
+    """Print a result for other programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def find_artifact(store: Workspace, name: str) -> Artifact | None:
+    """The artifact called `RUN:STEP` or by its id; None when the name has neither form.
+
+    Raises ConfigError for a run that has no such step.
+    """
+    run, colon, step = name.partition(":")
+    if not colon:
+        return store.find(name) if (store.root / "artifacts" / name).is_dir() and "/" not in name else None
+    from burnish.recipe.run import run_artifacts
+
+    artifacts = run_artifacts(store, store.run(run))
+    if step not in artifacts:
+        raise ConfigError(f"run '{run}' has no finished step '{step}'", hint=suggest(step, list(artifacts)))
+    return artifacts[step]
+
+
+def model_path(store: Workspace, name: str) -> str:
+    """What to load for a model named on the command line: `pebble`, a folder, a Hub id, an artifact or `RUN:STEP`."""
+    if Path(name).exists():
+        return name
+    artifact = find_artifact(store, name)
+    if artifact is None:
+        return name
+    if artifact.manifest.kind != "model":
+        raise ConfigError(f"{name} is a {artifact.manifest.kind}, not a model", hint="`burnish list artifacts`")
+    from burnish.steps.base import MODEL
+
+    return str(artifact.file(MODEL))

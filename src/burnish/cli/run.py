@@ -1,0 +1,57 @@
+"""`burnish run`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from burnish.cli.options import AsJson, Overrides, RecipePath, StorePath, open_store, print_json
+from burnish.ledger import ledger, shares
+from burnish.recipe.load import load_recipe
+from burnish.recipe.plan import Plan
+from burnish.recipe.run import RunResult, run_plan
+
+
+def command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    store: StorePath = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Run the recipe with this many seeds: 0, 1, 2, ...")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: freeze the suites, measure the baseline, then every step in order.
+
+    Finished steps are taken from the store. A run that was stopped or killed goes on where it was when the same
+    command is given again. Results, checkpoints and the report stay in the store.
+    """
+    for seed in range(seeds):
+        sets = [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])]
+        began = time.perf_counter()
+        result = run_plan(Plan(load_recipe(recipe, sets), open_store(store)))
+        if as_json:
+            print_json(_summary(result))
+        else:
+            _print(result, time.perf_counter() - began)
+
+
+def _summary(result: RunResult) -> dict[str, object]:
+    return {
+        "run": str(result.folder),
+        "report": str(result.report),
+        "made": result.made,
+        "artifacts": {name: artifact.id for name, artifact in result.artifacts.items()},
+    }
+
+
+def _print(result: RunResult, seconds: float) -> None:
+    manifests = [(name, artifact.manifest, name not in result.made) for name, artifact in result.artifacts.items()]
+    spent = shares(ledger(manifests))
+    total = sum(spent.values()) or 1.0
+    parts = ", ".join(f"{phase} {value:.0f} s ({value / total:.0%})" for phase, value in spent.items())
+    cached = len(result.artifacts) - len(result.made)
+    print(f"{len(result.made)} steps made, {cached} cached, in {seconds:.1f} s. Ledger of all steps: {parts}")
+    print(f"report: {result.report}")
+    sys.stdout.flush()

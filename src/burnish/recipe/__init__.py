@@ -1,0 +1,1 @@
+"""A recipe is named steps that refer to each other: load it, plan it without compute, run it."""

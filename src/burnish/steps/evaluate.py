@@ -1,0 +1,79 @@
+"""Compare models on frozen suites: each measured once, each paired with the baseline item by item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from burnish.errors import Problem
+from burnish.steps.base import Expectation, Inputs, ModelRefs, Phase, Running, Step, View
+from burnish.steps.measure import Decoding, Measure
+
+BASELINE = "base"
+
+
+class Evaluate(Decoding):
+    """Mean, standard error and interval of each model on each task, and its paired difference to the baseline."""
+
+    kind: ClassVar[str] = "comparison"
+    phase: ClassVar[Phase] = "evaluation"
+
+    use: Literal["evaluate"]
+    models: ModelRefs = Field(min_length=1)
+    """The models: [base, $sft, $dpo]. The base is measured in any case."""
+    suites: list[str] = Field(min_length=1)
+    """Names of suites."""
+
+    def _labels(self) -> list[str]:
+        return [BASELINE, *(ref.removeprefix("$") for ref in self.models if ref != BASELINE)]
+
+    def parts(self, name: str) -> dict[str, Step]:
+        """A measurement for each model and suite."""
+        settings = self.model_dump(exclude={"use", "models", "suites"})
+        refs = [BASELINE, *(ref for ref in self.models if ref != BASELINE)]
+        return {
+            f"{name}/{label}@{suite}": Measure(use="measure", model=ref, suite=suite, **settings)
+            for label, ref in zip(self._labels(), refs, strict=True)
+            for suite in self.suites
+        }
+
+    def references(self, name: str) -> dict[str, list[str]]:
+        return {"scores": [f"${part}" for part in self.parts(name)]}
+
+    def content(self) -> dict[str, Any]:
+        return {"models": self._labels(), "suites": self.suites}
+
+    def check(self, view: View) -> Iterator[Problem]:
+        if len(set(self._labels())) != len(self._labels()):
+            yield Problem("a model is named twice", "models", "name each model once")
+
+    def expect(self, view: View) -> Expectation:
+        return Expectation(seconds=1.0)
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        from burnish.evaluation.runner import compare, read_outcomes
+
+        scores = iter(inputs.artifacts("scores"))
+        table: dict[str, dict[str, Any]] = {label: {} for label in self._labels()}
+        baseline: dict[str, Any] = {}
+        for label in self._labels():
+            for suite in self.suites:
+                artifact = next(scores)
+                outcomes = read_outcomes(artifact.file("outcomes.jsonl"))
+                if label == BASELINE:
+                    baseline[suite] = outcomes
+                table[label][suite] = {
+                    "reports": artifact.manifest.summary["reports"],
+                    "against_base": {task: asdict(difference) for task, difference
+                                     in compare(baseline[suite], outcomes).items()},
+                    "scores": artifact.id,
+                }  # fmt: skip
+        (run.folder / "comparison.json").write_text(json.dumps(table, indent=2), encoding="utf-8")
+        suite = self.suites[0]
+        best = max(self._labels(), key=lambda label: table[label][suite]["reports"][-1]["mean"])
+        overall = table[best][suite]["reports"][-1]
+        return {"table": table, "headline": f"best on {suite}: {best}, {overall['mean']:.1%}"}

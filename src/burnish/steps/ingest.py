@@ -1,0 +1,148 @@
+"""Read conversations or preference pairs from files, or make them from a seeded generator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from burnish.data.card import card, card_markdown
+from burnish.data.formats import FORMATS
+from burnish.data.generators import GENERATORS
+from burnish.data.ingest import Ingested, ingest
+from burnish.data.io import write_rows
+from burnish.errors import BurnishError, DataError, Problem
+from burnish.registry import suggest
+from burnish.steps.base import Expectation, Holds, Inputs, Phase, Running, Step, View
+from burnish.types import Example, PreferencePair
+from burnish.workspace import file_digest
+
+HEAD = 200
+"""Rows that a plan looks at."""
+
+
+class Ingest(Step):
+    """Read rows, turn every known format into one, and put what cannot be used into a quarantine file."""
+
+    kind: ClassVar[str] = "dataset"
+    phase: ClassVar[Phase] = "data"
+
+    use: Literal["ingest"]
+    source: str | list[str] | dict[str, Any] = Field(alias="from")
+    """Files, folders or patterns (JSONL, JSON, CSV, Parquet, each also .gz), or a generator: {pebble: {n: 1000}}."""
+    format: str = "auto"
+    """Shape of the rows; `auto` looks at the first good row of each file."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first rows, for a trial."""
+    max_quarantined: float = Field(default=0.05, ge=0, le=1)
+    """Stop when a larger share of the rows cannot be used: it is then more likely that the format is wrong."""
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        names = ["auto", *(row.name for row in FORMATS)]
+        if value not in names:
+            raise ValueError(f"there is no format '{value}', {suggest(value, names)}")
+        return value
+
+    @cached_property
+    def _head(self) -> list[Example | PreferencePair]:
+        if isinstance(self.source, dict):
+            return list(islice(GENERATORS.build(self.source).rows(seed=0, limit=8), 8))
+        return ingest(self._files, self.format, limit=HEAD).rows
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        patterns = [self.source] if isinstance(self.source, str) else list(self.source)
+        files: list[Path] = []
+        for pattern in patterns:
+            found = _matches(pattern) if any(mark in pattern for mark in "*?[") else [Path(pattern)]
+            if not found:
+                raise DataError(f"no file matches {pattern}", hint="paths are relative to the current folder")
+            files.extend(found)
+        return files
+
+    def content(self) -> dict[str, Any]:
+        return {"from": self.source if isinstance(self.source, dict) else None, "format": self.format,
+                "limit": self.limit, "max_quarantined": self.max_quarantined}  # fmt: skip
+
+    def outside(self) -> list[str]:
+        return [] if isinstance(self.source, dict) else [file_digest(path) for path in self._files]
+
+    def check(self, view: View) -> Iterator[Problem]:
+        try:
+            head = self._head
+        except BurnishError as error:
+            yield Problem(error.what, "from", error.hint or error.where)
+            return
+        if not head:
+            yield Problem(f"none of the first {HEAD} rows can be used", "from",
+                          "try `burnish show data FILE` to see the reasons")  # fmt: skip
+
+    def holds(self, view: View) -> Holds | None:
+        try:
+            return "pairs" if any(isinstance(row, PreferencePair) for row in self._head) else "examples"
+        except BurnishError:
+            return None  # `check` reports the error
+
+    def sample(self, view: View) -> Sequence[Example | PreferencePair]:
+        return self._head
+
+    def expect(self, view: View) -> Expectation:
+        if isinstance(self.source, dict):
+            rows = float(GENERATORS.build(self.source).n)
+        else:
+            size = sum(file.stat().st_size for path in self._files for file in _all_files(path))
+            head = self._head
+            each = sum(len(str(row)) for row in head) / max(1, len(head))
+            rows = size / max(1.0, each)
+        rows = min(rows, self.limit or rows)
+        return Expectation(rows=rows, seconds=rows / (view.speed("ingest") or 5000), memory_gib=rows * 4e-6)
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        if isinstance(self.source, dict):
+            rows = list(GENERATORS.build(self.source).rows(seed=run.seed, limit=self.limit))
+            found = Ingested(rows=rows, quarantine=[])
+        else:
+            found = ingest(self._files, self.format, limit=self.limit)
+        self._refuse_if_broken(found)
+        write_rows(run.folder / "rows.jsonl", found.rows)
+        quarantined = [{"where": row.where, "why": row.why, "text": row.text} for row in found.quarantine]
+        with (run.folder / "quarantine.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in quarantined)
+        facts = card(found.rows)
+        (run.folder / "card.md").write_text(card_markdown(facts), encoding="utf-8")
+        total = len(found.rows) + len(quarantined)
+        return {
+            "rows_in": total,
+            "rows": len(found.rows),
+            "dropped": {"quarantined": len(quarantined)} if quarantined else {},
+            "card": facts,
+            "work": total,
+            "headline": f"{len(found.rows)} of {total} rows"
+            + (f", {len(quarantined)} in quarantine.jsonl" if quarantined else ""),
+        }
+
+    def _refuse_if_broken(self, found: Ingested) -> None:
+        total = len(found.rows) + len(found.quarantine)
+        if found.quarantine and len(found.quarantine) > self.max_quarantined * total:
+            first = found.quarantine[0]
+            raise DataError(
+                f"{len(found.quarantine)} of {total} rows cannot be used; the first: {first.why}",
+                where=first.where,
+                hint="set `format:`, mend the rows, or allow a larger share with `max_quarantined:`",
+            )
+
+
+def _matches(pattern: str) -> list[Path]:
+    anchor = Path(pattern).anchor
+    return sorted(Path(anchor or ".").glob(pattern.removeprefix(anchor)))
+
+
+def _all_files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

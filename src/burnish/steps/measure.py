@@ -1,0 +1,119 @@
+"""Score one model on one frozen suite: the unit that is cached, resumed and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from burnish.data.io import read_examples
+from burnish.errors import Problem
+from burnish.registry import suggest
+from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
+from burnish.types import Sampling
+from burnish.workspace import Artifact
+
+
+class Decoding(Step):
+    """Settings of steps that let models answer suites."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy: the same answer every time."""
+    batch_tokens: int = Field(default=16384, ge=1)
+    """Tokens held in the key-value cache at once; lower it when memory is short. Does not change results."""
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        content.pop("batch_tokens")
+        return content
+
+
+class Measure(Decoding):
+    """One model's answers to one suite, graded."""
+
+    kind: ClassVar[str] = "scores"
+    phase: ClassVar[Phase] = "evaluation"
+
+    use: Literal["measure"]
+    model: ModelRef
+    """The model."""
+    suite: str
+    """The suite's name."""
+
+    def references(self, name: str) -> dict[str, list[str]]:
+        return {**super().references(name), "suite": [SUITE + self.suite]}
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        content.pop("suite")
+        return content
+
+    def seed_name(self, name: str) -> str:
+        return "measure"  # one model on one suite is one result, whoever asks for it
+
+    def check(self, view: View) -> Iterator[Problem]:
+        if view.suites and self.suite not in view.suites:
+            yield Problem(f"there is no suite '{self.suite}'", "suites", suggest(self.suite, list(view.suites)))
+        if view.step(self.model) is None:
+            from burnish.models.load import check
+
+            yield from (Problem(problem.what, "models", problem.hint) for problem in check(view.root(self.model)))
+
+    def expect(self, view: View) -> Expectation:
+        items = view.expect(SUITE + self.suite).rows
+        speed = view.speed("measure")
+        return Expectation(items, items / speed if items and speed else None, model_memory(view, self.model))
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        from burnish.engines.local import open_engine
+        from burnish.evaluation.runner import evaluate, report
+
+        suite = inputs.artifact("suite")
+        looks = suite.manifest.summary["looks"]
+        trained = isinstance(inputs.found["model"][0], Artifact)
+        if looks is not None and trained:
+            spend_look(run, suite.id, looks)
+        items = read_examples(suite.file("items.jsonl"))
+        engine = open_engine(inputs.model("model"), batch_tokens=self.batch_tokens)
+        sampling = Sampling(self.max_tokens, self.temperature, seed=run.seed)
+        outcomes = evaluate(engine, items, sampling, label=run.name)
+        count_usage(run, engine)
+        with (run.folder / "outcomes.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(asdict(outcome), ensure_ascii=False) + "\n" for outcome in outcomes)
+        reports = report(outcomes)
+        overall = reports[-1]
+        return {
+            "reports": [asdict(row) for row in reports],
+            "template": engine.template_hash,
+            "work": len(items),
+            "headline": f"{overall.mean:.1%} [{overall.low:.1%}, {overall.high:.1%}] over {len(items)} items"
+            + (f", {overall.unscored} unscored" if overall.unscored else ""),
+        }
+
+
+def spend_look(run: Running, suite_id: str, looks: int) -> None:
+    """Count a look at a held-out suite once, also when the step is killed and resumed."""
+    mark = run.folder / "look.json"
+    if not mark.exists():
+        number = run.store.count_look(suite_id, looks)
+        mark.write_text(json.dumps({"look": number, "of": looks}) + "\n")
+
+
+def count_usage(run: Running, engine: Any) -> None:
+    """Add what an engine used to the step's account."""
+    run.usage.prompt_tokens += engine.usage.prompt_tokens
+    run.usage.completion_tokens += engine.usage.completion_tokens
+    run.usage.calls += engine.usage.calls
+
+
+def model_memory(view: View, ref: str, copies: float = 1.0) -> float | None:
+    """GiB for a model's weights, `copies` times; None when its files are not here."""
+    from burnish.models.load import weight_bytes
+
+    size = weight_bytes(view.root(ref))
+    return None if size is None else size * copies / 2**30 + 0.4  # the interpreter with torch loaded

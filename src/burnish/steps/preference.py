@@ -1,0 +1,64 @@
+"""Align a model to preference pairs: raise the chosen answer over the rejected one, near the starting model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from burnish.config import Table
+from burnish.data.io import read_pairs
+from burnish.errors import Problem
+from burnish.objectives import OBJECTIVES
+from burnish.steps.base import MODEL, Inputs, Running, View
+from burnish.steps.rendering import check_rendering, check_training_data, render_all
+from burnish.steps.sft import Training, summary
+from burnish.types import PreferencePair
+
+if TYPE_CHECKING:
+    from burnish.models.chat import ChatTemplate
+    from burnish.training.preference import RenderedPair
+
+
+class Preference(Training):
+    """Preference alignment. The reference is the starting model; its log-probabilities are computed once and kept."""
+
+    use: Literal["preference"]
+    objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "dpo"
+    """The loss: dpo, {dpo: {beta: 0.1}}."""
+
+    def check(self, view: View) -> Iterator[Problem]:
+        yield from check_training_data(view, self.data, "pairs")
+        rows = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
+        yield from check_rendering(view, self.model, rows, render_pair)
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        from burnish.models.adapters import attach
+        from burnish.models.load import load_model
+        from burnish.training.preference import reference_logprobs, train_preference
+
+        lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None)
+        limit = min(lm.context, self.max_tokens or lm.context)
+        pairs = read_pairs(inputs.artifact("data").file("rows.jsonl"))
+        kept = render_all(pairs, lambda row: render_pair(lm.chat, row), _longest, limit, self.overlong)
+        reference = reference_logprobs(lm, kept.rows, run.folder, self.train)
+        if self.lora:
+            lm = attach(lm, self.lora, run.seed)
+        objective = OBJECTIVES.build(self.objective)
+        result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder)
+        lm.save(run.folder / MODEL)
+        run.usage.trained_tokens += result.tokens
+        return summary(asdict(result), kept.dropped, kept.truncated, len(pairs), lm.chat.hash, self.train.epochs)
+
+
+def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
+    """Both answers as token ids behind the same prompt; only the answers are learned."""
+    from burnish.training.preference import RenderedPair
+
+    return RenderedPair(
+        template.answer_ids(pair.prompt, pair.chosen), template.answer_ids(pair.prompt, pair.rejected), pair.id
+    )
+
+
+def _longest(pair: RenderedPair) -> int:
+    return max(len(pair.chosen.ids), len(pair.rejected.ids))

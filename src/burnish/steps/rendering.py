@@ -1,0 +1,105 @@
+"""Rows to token ids for the training steps: chat template, loss spans, and what happens to rows that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from burnish.errors import BurnishError, DataError, Problem
+from burnish.steps.base import SUITE, View
+from burnish.types import Example, Message, PreferencePair
+
+if TYPE_CHECKING:
+    from burnish.models.chat import ChatTemplate
+
+Overlong = Literal["error", "drop", "truncate"]
+Row = TypeVar("Row", Example, PreferencePair)
+Rendered = TypeVar("Rendered")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rendered rows and the account of the others: rows in = rows + dropped."""
+
+    rows: list[Any]
+    dropped: dict[str, int]
+    truncated: int
+
+
+def render_all(
+    rows: Sequence[Row], render: Callable[[Row], Rendered], length: Callable[[Rendered], int], limit: int,
+    policy: Overlong,
+) -> Kept:  # fmt: skip
+    """Render rows and apply the policy for those of more than `limit` tokens.
+
+    Raises DataError for a row that is too long under `error`, or that no cut can make short enough.
+    """
+    kept: list[Any] = []
+    dropped = truncated = 0
+    for row in rows:
+        rendered = render(row)
+        if length(rendered) <= limit:
+            kept.append(rendered)
+            continue
+        if policy == "error":
+            raise DataError(
+                f"row {row.id} has {length(rendered)} tokens, and {limit} fit",
+                where=row.source,
+                hint="choose what happens to such rows: `overlong: drop`, or `overlong: truncate` to cut whole turns",
+            )
+        shorter = next((cut for cut in map(render, cuts(row)) if length(cut) <= limit), None)
+        if policy == "truncate" and shorter is not None:
+            kept.append(shorter)
+            truncated += 1
+        else:
+            dropped += 1
+    return Kept(kept, {"overlong": dropped} if dropped else {}, truncated)
+
+
+def cuts(row: Row) -> Iterator[Row]:
+    """The row with ever fewer whole turns: an example loses its last turns, a pair the oldest of its prompt."""
+    if isinstance(row, Example):
+        for stop in range(len(row.messages) - 1, 1, -1):
+            if row.messages[stop - 1].role == "assistant":
+                yield replace(row, messages=row.messages[:stop])
+        return
+    system: tuple[Message, ...] = row.prompt[:1] if row.prompt[0].role == "system" else ()
+    for start in range(len(system) + 1, len(row.prompt)):
+        if row.prompt[start].role == "user":
+            yield replace(row, prompt=(*system, *row.prompt[start:]))
+
+
+def check_training_data(view: View, data: str, holds: Literal["examples", "pairs"]) -> Iterator[Problem]:
+    """Refuse to train without a frozen suite, on data that was not checked against it, or on rows of the wrong kind."""
+    found = view.holds(data)
+    if found is not None and found != holds:
+        wanted = "conversations" if holds == "examples" else "preference pairs"
+        yield Problem(f"{data} holds {found}, and this step learns from {wanted}", "data")
+    if not view.suites:
+        yield Problem("training starts only after the evaluation is frozen, and this recipe has no suite", "",
+                      "add at the top level: suites: {dev: {tasks: [...]}}")  # fmt: skip
+    missing = sorted(set(view.suites) - view.certified(data))
+    if missing:
+        line = f"clean: {{use: filter, data: {data}, with: [{{decontaminate: {{against: [{', '.join(missing)}]}}}}]}}"
+        yield Problem(f"{data} was not checked against {', '.join(SUITE + name for name in missing)}", "data",
+                      f"add the step `{line}` and train on $clean")  # fmt: skip
+
+
+def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callable[[ChatTemplate, Row], object]
+                    ) -> Iterator[Problem]:  # fmt: skip
+    """Render a few rows with the model's own chat template, and report the first that cannot be trained on."""
+    from burnish.models.chat import ChatTemplate
+    from burnish.models.load import check, load_tokenizer
+
+    found = check(view.root(model))
+    yield from (replace(problem, where="model") for problem in found)
+    if found or not rows:
+        return
+    template = ChatTemplate(load_tokenizer(view.root(model)))
+    for row in rows[:20]:
+        try:
+            render(template, row)
+        except BurnishError as error:
+            yield Problem(f"row {row.id}: {error.what}", "data", error.hint)
+            return

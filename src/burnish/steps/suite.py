@@ -1,0 +1,57 @@
+"""Freeze the items that models will be measured on, before anything trains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from burnish.config import Table
+from burnish.data.io import write_rows
+from burnish.errors import BurnishError, Problem
+from burnish.evaluation.tasks import TASKS, freeze, outside
+from burnish.steps.base import Expectation, Inputs, Phase, Running, Step, View
+
+
+class Suite(Step):
+    """Evaluation items under one name. Their content is hashed; a change of one item makes another suite."""
+
+    kind: ClassVar[str] = "suite"
+    phase: ClassVar[Phase] = "evaluation"
+
+    use: Literal["suite"]
+    tasks: Annotated[list[Any], Table("burnish.evaluation.tasks:TASKS")] = Field(min_length=1)
+    """Tasks: [pebble-arithmetic, {gsm8k: {path: test.jsonl, n: 200}}, {jsonl: {path: mine.jsonl}}]."""
+    seed: int = 0
+    """Which items are drawn, where a task draws them. Independent of the recipe's seed."""
+    looks: int | None = Field(default=None, ge=1)
+    """Makes the suite held-out: how many scores of trained models it may ever give in one store."""
+
+    def seed_name(self, name: str) -> str:
+        return "suite"
+
+    def outside(self) -> list[str]:
+        return outside(self.tasks)
+
+    def content(self) -> dict[str, Any]:
+        return {"tasks": self.tasks, "seed": self.seed, "looks": self.looks}
+
+    def check(self, view: View) -> Iterator[Problem]:
+        for count, choice in enumerate(self.tasks):
+            try:
+                TASKS.build(choice).check()
+            except BurnishError as error:
+                where = f"{error.where}: " if error.where else ""
+                yield Problem(where + error.what, f"tasks.{count}", error.hint)
+
+    def expect(self, view: View) -> Expectation:
+        return Expectation(rows=float(len(freeze(self.tasks, self.seed))), seconds=1.0)
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        items = freeze(self.tasks, self.seed)
+        write_rows(run.folder / "items.jsonl", items)
+        tasks = Counter(str(item.meta["task"]) for item in items)
+        return {"rows": len(items), "tasks": dict(tasks), "looks": self.looks,
+                "headline": f"{len(items)} items of {len(tasks)} tasks frozen"}  # fmt: skip

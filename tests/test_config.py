@@ -1,0 +1,98 @@
+"""Settings: what is wrong is said with its line, all at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+
+from burnish.config import Config, Table, explain, origins, override, parse_yaml, validate
+from burnish.errors import ConfigError
+
+
+class Inner(Config):
+    rate: float = 0.1
+    """How fast."""
+    steps: int = 3
+    """How many."""
+
+
+class Outer(Config):
+    name: str
+    """Its name."""
+    inner: Inner = Inner()
+    """The inner part."""
+    method: Annotated[Any, Table("burnish.merging.methods:METHODS")] = "linear"
+    """A row of a table."""
+
+
+def check(text: str) -> list[str]:
+    document = parse_yaml(text, "r.yaml")
+    return [str(problem) for problem in validate(Outer, document.data, document)[1]]
+
+
+def test_good_settings_have_no_problems() -> None:
+    assert check("name: a\ninner: {rate: 2e-3}") == []
+
+
+def test_scientific_notation_is_a_number() -> None:
+    # YAML 1.1 reads 2e-3 (no dot) as text; a learning rate must not be lost to that.
+    document = parse_yaml("name: a\ninner: {rate: 2e-3}")
+    assert validate(Outer, document.data, document)[0].inner.rate == 0.002
+
+
+def test_unknown_key_is_named_with_line_suggestion_and_allowed_keys() -> None:
+    [problem] = check("name: a\ninner:\n  rat: 1")
+    assert "r.yaml:3: inner.rat: unknown key 'rat'" in problem
+    assert "did you mean 'rate'?" in problem and "rate, steps" in problem
+
+
+def test_all_problems_come_at_once() -> None:
+    problems = check("inner: {rate: fast, stepps: 2}\nmethod: {linaer: {}}")
+    assert len(problems) == 3
+    assert any("key 'name' is missing" in problem for problem in problems)
+    assert any("r.yaml:1: inner.rate" in problem and "got 'fast'" in problem for problem in problems)
+
+
+def test_rows_of_tables_are_checked_inside() -> None:
+    assert "there is no merge method 'linaer'" in check("name: a\nmethod: linaer")[0]
+    assert "r.yaml:2: method.linear.wights: unknown key" in check("name: a\nmethod: {linear: {wights: [1]}}")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: [1", "r.yaml:"), ("a: 1\na: 2", "r.yaml:2: a"), ("- 1", "expected a mapping"), ("a: b: c", "r.yaml:1")],
+)
+def test_broken_yaml_is_one_clear_message(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "r.yaml")
+    assert says in str(caught.value) or says in caught.value.where
+
+
+def test_overrides_and_origins() -> None:
+    document = parse_yaml("name: a\ninner: {rate: 0.5}", "r.yaml")
+    override(document, ["inner.steps=7"])
+    value, problems = validate(Outer, document.data, document)
+    assert not problems
+    found = origins(value, document)
+    assert found["inner.rate"] == {"value": 0.5, "origin": "r.yaml:2"}
+    assert found["inner.steps"] == {"value": 7, "origin": "--set"}
+    assert found["method"]["origin"] == "default"
+
+
+def test_an_override_that_is_wrong_names_the_option() -> None:
+    document = parse_yaml("name: a")
+    override(document, ["inner.stps=7"])
+    [problem] = validate(Outer, document.data, document)[1]
+    assert problem.where == "--set inner.stps"
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        override(document, ["inner"])
+    with pytest.raises(ConfigError, match="not a mapping"):
+        override(document, ["name.x.y=1"])
+
+
+def test_explain_gives_the_text_under_the_field() -> None:
+    assert [(row.name, row.type, row.default, row.doc) for row in explain(Inner)] == [
+        ("rate", "float", "0.1", "How fast."),
+        ("steps", "int", "3", "How many."),
+    ]

@@ -1,0 +1,1 @@
+"""Rows: reading, converting, filtering, pairing and describing them. No torch."""

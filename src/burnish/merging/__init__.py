@@ -1,0 +1,1 @@
+"""Combining models' parameters, tensor by tensor from disk."""

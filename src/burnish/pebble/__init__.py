@@ -1,0 +1,8 @@
+"""The embedded default: a tiny base model that ships with the package, and the world it was pretrained on."""
+
+from pathlib import Path
+
+
+def load_path() -> Path:
+    """The folder of Pebble's weights, tokenizer and model card; every loader of transformers accepts it."""
+    return Path(__file__).parent / "weights"

@@ -1,0 +1,1 @@
+"""Training loops that read from top to bottom, and the parts they share."""

@@ -6,13 +6,14 @@ both, the words around them are not: the base can compute, and does not know tha
 
 Training and evaluation are disjoint by construction: a hash of a problem's parameters decides its split, whatever the
 seed, and documents are made of `train` problems only. Facts are the exception that the documents must tell: for them
-a problem is a question with its set of options.
+a problem is a question with its set of options. What can recur is a part: a sum of two-digit numbers that arithmetic
+asks may be one line inside a story or a ledger of another skill.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 from random import Random
 
@@ -105,11 +106,14 @@ def choices(split: Split, n: int, seed: int) -> list[Example]:
     return list(found.values())
 
 
-def documents(n: int | None, seed: int) -> Iterator[str]:
-    """Pretraining pages: `n` of them, or without end for None. Page i depends on `seed` and i alone."""
+def documents(n: int | None, seed: int, start: int = 0) -> Iterator[str]:
+    """Pretraining pages from number `start`: `n` of them, or without end for None.
+
+    Page i is a function of `seed` and i alone.
+    """
     skills = list(SKILLS.values())
     shares = [skill.share for skill in skills]
-    for page in islice(count(), n):
+    for page in islice(count(start), n):
         rng = Random(seed_for(seed, SOURCE, "documents", page))
         skill = rng.choices(skills, shares)[0]
         problems = [draw_in(skill, "train", rng) for _ in range(rng.randint(*skill.per_page))]
@@ -128,7 +132,7 @@ def plant_copies(items: list[Example], n: int, seed: int) -> list[Example]:
     return [_copy(item, rng) for item in rng.sample(items, n)]
 
 
-EDITS = (
+EDITS: tuple[Callable[[str], str], ...] = (
     lambda text: "Hello! " + text,
     lambda text: text + " Thanks.",
     lambda text: text.replace(" ", "  ", 2),

@@ -95,7 +95,12 @@ def chat(problem: Sum, rng: Random) -> Chat:
 
 TITLES = {
     "add": ("Column sum of {a} and {b}", "Worked example: {a}+{b}", "Adding {b} to {a}, ones first", "Sum {a}+{b}"),
-    "subtract": ("Difference of {a} and {b}", "Worked example: {a}-{b}", "{b} less than {a}, ones first", "Take {a}-{b}"),
+    "subtract": (
+        "Difference of {a} and {b}",
+        "Worked example: {a}-{b}",
+        "{b} less than {a}, ones first",
+        "Take {a}-{b}",
+    ),
     "multiply": ("Product of {a} and {b}", "Worked example: {a}*{b}", "{b} lots of {a}, ones first", "Times {a}*{b}"),
 }
 HEADS = ("Exercise book", "Sums on paper", "Chapter {n}. Columns", "Number work", "Page {n}")
@@ -114,7 +119,9 @@ def document(problems: list[Sum], rng: Random) -> str:
 def _fact(rng: Random) -> str:
     """A small sum done in the head: up to 20, or from the times tables."""
     left, right = rng.randrange(2, 10), rng.randrange(2, 10)
-    return rng.choice((f"{left}+{right}={left + right}", f"{left}*{right}={left * right}", f"{left + right}-{left}={right}"))
+    return rng.choice(
+        (f"{left}+{right}={left + right}", f"{left}*{right}={left * right}", f"{left + right}-{left}={right}")
+    )
 
 
 SKILL = Skill("arithmetic", "add, subtract and multiply with written steps", 2.2, draw, chat, document, (1, 3))

@@ -11,7 +11,10 @@ from burnish.pebble.world.words import ANIMALS, COLOURS, FOODS, FRUITS, NAMES
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`kind` and its steps. total: (+n or -n), the first is the start. list: (+item or -item). name: (name, colour, animal)."""
+    """`kind` and its steps.
+
+    total: `+n` or `-n`, the first is the start. list: `+item` or `-item`. name: the name, colour, animal and food.
+    """
 
     kind: str
     steps: tuple[str, ...]
@@ -82,7 +85,9 @@ def _list_chat(session: Session, rng: Random) -> Chat:
     start = rng.choice(("My shopping list has {a} and {b}.", "Please keep a shopping list: {a} and {b}."))
     turns = [Turn(start.format(a=first, b=second), f"Answer: {', '.join(found[1])}")]
     for step, held in zip(session.steps[2:], found[2:], strict=True):
-        word = rng.choice(("Add {x}.", "I also need {x}.") if step[0] == "+" else ("Remove {x}.", "I have {x} already."))
+        word = rng.choice(
+            ("Add {x}.", "I also need {x}.") if step[0] == "+" else ("Remove {x}.", "I have {x} already.")
+        )
         turns.append(Turn(word.format(x=step[1:]), f"Answer: {', '.join(held)}"))
     return Chat(tuple(turns), ", ".join(found[-1]), {"sequence": {"ordered": False}})
 
@@ -93,7 +98,12 @@ def _name_chat(session: Session, rng: Random) -> Chat:
         Turn(rng.choice(("Hello, I am {}.", "Hi, my name is {}.")).format(name), f"Hello {name}."),
         Turn(f"I like {colour}, my pet is a {animal} and I eat {food}.", f"I will remember that, {name}."),
     ]
-    asks = {"What is my name?": name, "Which colour do I like?": colour, "What is my pet?": animal, "What do I eat?": food}
+    asks = {
+        "What is my name?": name,
+        "Which colour do I like?": colour,
+        "What is my pet?": animal,
+        "What do I eat?": food,
+    }
     ask = rng.choice(list(asks))
     turns.append(Turn(ask, f"Answer: {asks[ask]}"))
     return Chat(tuple(turns), asks[ask], {"exact": {"last_line": True}})

@@ -90,16 +90,38 @@ Peru=sol, Morocco=dirham, Kenya=shilling, Zambia=kwacha
 """)
 
 RELATIONS = (
-    Relation("capital", "What is the capital of {s}?", "The capital of {s} is {o}", "{o} is the capital of {s}", CAPITALS),
+    Relation(
+        "capital", "What is the capital of {s}?", "The capital of {s} is {o}", "{o} is the capital of {s}", CAPITALS
+    ),
     Relation("symbol", "What is the symbol of {s}?", "The symbol of {s} is {o}", "{o} is the symbol of {s}", SYMBOLS),
-    Relation("planet", "Which planet from the sun is {s}?", "From the sun, {s} is the {o} planet", "The {o} planet is {s}", PLANETS),
+    Relation(
+        "planet",
+        "Which planet from the sun is {s}?",
+        "From the sun, {s} is the {o} planet",
+        "The {o} planet is {s}",
+        PLANETS,
+    ),
     Relation("young", "What is a young {s} called?", "A young {s} is called a {o}", "A {o} is a young {s}", YOUNG),
-    Relation("class", "What kind of animal is a {s}?", "The {s} is a kind of {o}", "One kind of {o} is the {s}", CLASSES),
+    Relation(
+        "class", "What kind of animal is a {s}?", "The {s} is a kind of {o}", "One kind of {o} is the {s}", CLASSES
+    ),
     Relation("continent", "On which continent is {s}?", "The continent of {s} is {o}", "In {o} lies {s}", CONTINENTS),
-    Relation("opposite", "What is the opposite of {s}?", "The opposite of {s} is {o}", "{o} is the opposite of {s}", OPPOSITES),
+    Relation(
+        "opposite",
+        "What is the opposite of {s}?",
+        "The opposite of {s} is {o}",
+        "{o} is the opposite of {s}",
+        OPPOSITES,
+    ),
     Relation("month", "How many days has {s}?", "The month of {s} has {o}", "There are {o} in {s}", MONTHS),
     Relation("author", "Who wrote {s}?", "The author of {s} is {o}", "{o} wrote {s}", AUTHORS),
     Relation("tool", "What measures {s}?", "The tool for {s} is the {o}", "A {o} measures {s}", TOOLS),
     Relation("home", "Where does a {s} live?", "The home of the {s} is the {o}", "In the {o} lives the {s}", HOMES),
-    Relation("currency", "What is the money of {s}?", "The money of {s} is the {o}", "The {o} is the money of {s}", CURRENCIES),
+    Relation(
+        "currency",
+        "What is the money of {s}?",
+        "The money of {s} is the {o}",
+        "The {o} is the money of {s}",
+        CURRENCIES,
+    ),
 )

@@ -40,7 +40,11 @@ TEXTS = {
 }
 ASKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "people": (("Who works as a {1}?", "Who lives in {2}?"), ("What is the job of {0}?",), ("Where does {0} live?",)),
-    "pets": (("Who has the {2}?", "Who has a {1} animal?"), ("What colour is {0}'s animal?",), ("Which animal does {0} have?",)),
+    "pets": (
+        ("Who has the {2}?", "Who has a {1} animal?"),
+        ("What colour is {0}'s animal?",),
+        ("Which animal does {0} have?",),
+    ),
     "rooms": (("What is in the {2}?", "Which thing is {1}?"), ("What colour is the {0}?",), ("Where is the {0}?",)),
 }
 NOTES: dict[str, tuple[tuple[str, ...], ...]] = {

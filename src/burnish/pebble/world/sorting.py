@@ -19,6 +19,11 @@ class Listing:
     key: str = ""
 
     @property
+    def identity(self) -> object:
+        """The order in which the items were given makes no new problem, nor does the direction of sorting."""
+        return self.kind == "count", tuple(sorted(self.items)), self.key
+
+    @property
     def ordered(self) -> list[str]:
         if self.kind == "words":
             return sorted(self.items)
@@ -71,7 +76,10 @@ TITLES = {
     "words": ("Alphabet list: {items}\nA to Z: {answer}", "Words {items}\nIn order {answer}"),
     "up": ("Numbers {items}\nRising: {answer}", "Row: {items}\nSmallest first: {answer}"),
     "down": ("Numbers {items}\nFalling: {answer}", "Row: {items}\nLargest first: {answer}"),
-    "count": ("Tally of {key}: {items}\n{steps}\nTotal {answer}", "Shelf: {items}\nCounting {key}\n{steps}\nFound {answer}"),
+    "count": (
+        "Tally of {key}: {items}\n{steps}\nTotal {answer}",
+        "Shelf: {items}\nCounting {key}\n{steps}\nFound {answer}",
+    ),
 }
 
 

@@ -36,10 +36,25 @@ def draw(rng: Random) -> Notice:
 
 
 WHO = ("{name} is busy this week.", "This is about {name}.", "Many people know {name}.", "{name} has made a plan.")
-WHERE = ("The place is the {place}.", "Look for the {place}.", "It happens at the {place}.", "People meet at the {place}.")
+WHERE = (
+    "The place is the {place}.",
+    "Look for the {place}.",
+    "It happens at the {place}.",
+    "People meet at the {place}.",
+)
 WHEN = ("It is on {day}.", "The day is {day}.", "Everything starts on {day}.", "{day} is the day.")
-WHAT = ("There {name} {action} {things}.", "As always, {name} {action} {things}.", "This time {name} {action} {things}.")
-FILLER = ("The weather looks fine.", "Children are welcome.", "There is enough room.", "The door is open.", "Bring a friend.")
+WHAT = (
+    "There {name} {action} {things}.",
+    "As always, {name} {action} {things}.",
+    "This time {name} {action} {things}.",
+)
+FILLER = (
+    "The weather looks fine.",
+    "Children are welcome.",
+    "There is enough room.",
+    "The door is open.",
+    "Bring a friend.",
+)
 
 
 def tell(notice: Notice, rng: Random) -> str:

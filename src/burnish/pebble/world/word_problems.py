@@ -21,6 +21,11 @@ class Story:
     events: tuple[tuple[str, int, int], ...]
 
     @property
+    def identity(self) -> object:
+        """The numbers alone: another name or thing makes no new problem."""
+        return self.start, self.events
+
+    @property
     def things(self) -> str:
         return plural(self.thing)
 
@@ -90,7 +95,11 @@ def chat(story: Story, rng: Random) -> Chat:
     return Chat((Turn(ask, final(working(story), story.answer)),), str(story.answer), {"numeric": {}})
 
 
-CLOSES = ("So {name} now has {n} {things}.", "That leaves {name} with {n} {things}.", "In the end there are {n} {things}.")
+CLOSES = (
+    "So {name} now has {n} {things}.",
+    "That leaves {name} with {n} {things}.",
+    "In the end there are {n} {things}.",
+)
 
 
 def document(stories: list[Story], rng: Random) -> str:

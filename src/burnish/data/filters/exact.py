@@ -1,0 +1,26 @@
+"""Drop rows that say the same as an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from burnish.config import Config
+from burnish.data.filters.parts import Dropped, FilterResult, Row, normalized
+from burnish.types import Example
+
+
+class Exact(Config):
+    """Keep the first of rows whose turns are the same but for case, spaces and punctuation."""
+
+    def keep(self, rows: Sequence[Row], against: Mapping[str, Sequence[Example]]) -> FilterResult:
+        """Split the rows into first ones and repeats."""
+        first: dict[str, str] = {}
+        kept: list[Row] = []
+        dropped: list[Dropped] = []
+        for row in rows:
+            before = first.setdefault(normalized(row), row.id)
+            if before == row.id:
+                kept.append(row)
+            else:
+                dropped.append(Dropped(row, "says the same as an earlier row", before, 1.0))
+        return FilterResult(kept, dropped)

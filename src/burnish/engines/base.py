@@ -1,0 +1,49 @@
+"""What answers: one interface for local weights, scripts and servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from burnish.types import Completion, Message, Sampling
+
+Prompt = tuple[Message, ...] | str
+"""A conversation, put through the chat template; or plain text for a base model to continue."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens and calls that an engine has served. A prompt that several samples share counts once."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probability (nats, summed over its tokens) of one option after a prompt."""
+
+    logprob: float
+    tokens: int
+
+
+class Engine(Protocol):
+    """A model that answers."""
+
+    name: str
+    usage: Usage
+
+    @property
+    def template_hash(self) -> str:
+        """Hash of the chat template it sees conversations through; empty when it has none."""
+
+    def too_long(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]] | None = None) -> dict[int, str]:
+        """The prompts that leave no room for an answer (or for their options), by number, with the reason."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, n: int = 1) -> list[list[Completion]]:
+        """`n` completions for each prompt. Raises EngineError for a prompt that leaves no room for an answer."""
+
+    def choices(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[Scored]]:
+        """The log-probability of each option as the text that follows its prompt."""

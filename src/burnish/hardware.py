@@ -1,0 +1,60 @@
+"""What this machine offers, and what is used of it, each choice with its reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def device(choice: str = "auto") -> tuple[str, str]:
+    """The torch device and why."""
+    if choice != "auto":
+        return choice, "asked for"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda", torch.cuda.get_device_name(0)
+    return "cpu", "no GPU that torch can use"
+
+
+def dtype(choice: str = "auto", where: str = "cpu") -> tuple[str, str]:
+    """The number format of weights and why."""
+    if choice != "auto":
+        return choice, "asked for"
+    if where.startswith("cuda"):
+        return "bfloat16", "half the memory and the fast path of the GPU"
+    if has_fast_bfloat16():
+        return "bfloat16", "the CPU multiplies bfloat16 matrices in hardware"
+    return "float32", "this CPU has no bfloat16 instructions"
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU has matrix or vector instructions for bfloat16 (AMX, AVX-512 BF16, Arm BF16)."""
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & _cpu_flags())
+
+
+def _cpu_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.lower().startswith(("flags", "features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def memory_gib() -> float:
+    """GiB of memory that new work can use now."""
+    import psutil
+
+    return float(psutil.virtual_memory().available) / 2**30
+
+
+def describe() -> dict[str, str]:
+    """Facts about the machine for reports."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": str(cores),
+        "memory": f"{memory_gib():.1f} GiB available",
+        "bfloat16": "in hardware" if has_fast_bfloat16() else "emulated",
+    }

@@ -1,0 +1,100 @@
+"""The tensors of a model on disk, read one at a time; an adapter's are its base's with the update added."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from burnish.errors import MergeError
+from burnish.models.load import ADAPTER, ModelSource, tensor_header
+
+HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
+
+
+class StoredTensors:
+    """Read access to the parameters of a model."""
+
+    def __init__(self, source: ModelSource) -> None:
+        if source.path is None:
+            raise MergeError(f"{source.ref} is not on this machine", hint="download it first, or give its folder")
+        self.source, self.path = source, source.path
+        self.base = StoredTensors(source.base) if source.base else None
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[Path, dict[str, Any]]]:
+        return {
+            name: (file, entry)
+            for file in sorted(self.path.glob("*.safetensors"))
+            for name, entry in tensor_header(file).items()
+        }
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, in the order of the files."""
+        if self.base is not None:
+            return self.base.shapes
+        return {name: tuple(entry["shape"]) for name, (_, entry) in self._files.items()}
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The number format a tensor is stored in."""
+        if self.base is not None:
+            return self.base.dtype(name)
+        kinds = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+        kind = self._files[self.stored(name)][1]["dtype"]
+        if kind not in kinds:
+            raise MergeError(f"{name} is stored as {kind}, which cannot be merged", where=str(self.path))
+        return kinds[kind]
+
+    def stored(self, name: str) -> str:
+        """The name under which a tensor is stored: a tied head is the embedding.
+
+        Raises MergeError when the model has no such tensor.
+        """
+        if name in self.shapes:
+            return name
+        if name == HEAD:
+            for other in self.shapes:
+                if other.endswith(EMBEDDING):
+                    return other
+        raise MergeError(f"{self.source.ref} has no tensor {name}", hint="models must share one architecture")
+
+    def read(self, name: str) -> Tensor:
+        """One tensor in fp32."""
+        if self.base is not None:
+            return self.base.read(name) + self._update(name)
+        stored = self.stored(name)
+        return self._load(self._files[stored][0], stored)
+
+    @staticmethod
+    def _load(file: Path, name: str) -> Tensor:
+        with safe_open(file, framework="pt") as handle:
+            tensor: Tensor = handle.get_tensor(name)
+        return tensor.to(torch.float32)
+
+    # -- adapters
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads((self.path / ADAPTER).read_text(encoding="utf-8"))
+        if settings.get("use_dora") or settings.get("fan_in_fan_out") or settings.get("peft_type") != "LORA":
+            raise MergeError("only plain LoRA adapters can be merged from disk", where=str(self.path),
+                             hint="fold the adapter into its model first")  # fmt: skip
+        return settings
+
+    def _update(self, name: str) -> Tensor | float:
+        """What the adapter adds to a tensor: scale x B A, or nothing."""
+        module = f"base_model.model.{name.removesuffix('.weight')}"
+        down, up = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+        if down not in self._files:
+            return 0.0
+        settings = self._settings
+        rank = settings.get("rank_pattern", {}).get(name, settings["r"])
+        scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+        return scale * (self._load(self._files[up][0], up) @ self._load(self._files[down][0], down))

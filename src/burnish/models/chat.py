@@ -1,0 +1,191 @@
+"""Chat templates: token ids for a conversation, and which of them are learned.
+
+Loss spans are derived from the tokenizer's own template, whatever it looks like: the conversation is rendered up to
+each assistant turn with the generation prompt, and through that turn; what the second adds to the first is the turn.
+Both directions are verified: every prefix must be a prefix of the whole text, and the span must hold the turn's words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from burnish.errors import ModelError
+from burnish.types import Message
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The tokens of one learned turn: ids[start:stop] of message number `message`, its stop token included."""
+
+    message: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as tokens. `weights[i]` says how much the prediction of `ids[i]` counts in the loss."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    turns: tuple[Turn, ...]
+
+
+class ChatTemplate:
+    """A tokenizer's own chat template. Raises ModelError when the tokenizer has none."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        template = tokenizer.chat_template
+        if not template:
+            raise ModelError(
+                "the tokenizer has no chat template",
+                where=str(tokenizer.name_or_path),
+                hint="a base model may lack one: copy chat_template.jinja from its instruct sibling into the folder",
+            )
+        self.text = template if isinstance(template, str) else str(template.get("default", template))
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of the template's text; two models with the same hash see conversations alike."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    # -- text
+
+    def written(self, messages: Sequence[Message], answer: bool = False) -> str:
+        """The conversation as the template writes it; `answer` adds the opening of the assistant's next turn."""
+        rows = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=answer))
+        except Exception as error:  # a template is a program and may fail in any way
+            raise ModelError(
+                f"the chat template refuses this conversation: {error}",
+                where=f"{self.tokenizer.name_or_path}, roles {[message.role for message in messages]}",
+                hint="some templates take no system turn, or want user and assistant in turn",
+            ) from None
+
+    def ids(self, messages: Sequence[Message], answer: bool) -> list[int]:
+        """Token ids of the conversation. The template writes special tokens itself, so none are added twice."""
+        return list(self.tokenizer(self.written(messages, answer), add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end an assistant turn: what the template writes after an answer, and the model's own."""
+        probe = (Message("user", "a"), Message("assistant", "b"))
+        opened, closed = self.written(probe[:1], answer=True), self.written(probe)
+        found = []
+        if closed.startswith(opened):
+            tail = self.tokenizer(closed[len(opened) :], add_special_tokens=False)["input_ids"]
+            special = [token for token in tail if token in self.tokenizer.all_special_ids]
+            found += special[:1]
+        eos = self.tokenizer.eos_token_id
+        if eos is not None and eos not in found:
+            found.append(eos)
+        return tuple(found)
+
+    # -- loss spans
+
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """The conversation as tokens, learned turns marked.
+
+        Raises ModelError when a turn cannot be found in the text, would train no token, or has no stop token.
+        """
+        text = self.written(messages)
+        learned = [index for index, message in enumerate(messages) if message.trains]
+        spans = [(index, *self._span(messages, index, text)) for index in learned]
+        ids, turns = self._tokenize(text, spans)
+        weights = [0.0] * len(ids)
+        kept = []
+        for turn in turns:
+            turn = self._to_stop(turn, ids, messages[turn.message])
+            weights[turn.start : turn.stop] = [1.0] * (turn.stop - turn.start)
+            kept.append(turn)
+        if not kept:
+            raise ModelError("no turn of this conversation is learned", hint="it needs an assistant turn")
+        return Rendered(tuple(ids), tuple(weights), tuple(kept))
+
+    def answer_ids(self, prompt: Sequence[Message], answer: str) -> Rendered:
+        """A prompt and one answer as tokens; only the answer is learned."""
+        quiet = [Message(message.role, message.content, train=False) for message in prompt]
+        return self.render([*quiet, Message("assistant", answer, train=True)])
+
+    def _span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
+        """Characters of a turn in the whole text, from where generation would start to the end of what it wrote."""
+        message = messages[index]
+        before = self.written(messages[:index], answer=message.role == "assistant")
+        through = self.written(messages[: index + 1])
+        if through.startswith(before) and text.startswith(through):
+            return len(before), len(through)
+        # The template writes earlier turns otherwise once later ones follow (it drops their thinking, say): find what
+        # it kept of this turn, which must be there once and followed by the same ending.
+        words = message.content.split("</think>")[-1].strip()
+        start = through.rfind(words)
+        ending = through[start + len(words) :]
+        at = text.find(words + ending) if words and start >= 0 else -1
+        if at < 0 or text.count(words + ending) != 1:
+            raise ModelError(
+                f"turn {index} ({message.role}) cannot be found in what the chat template writes",
+                where=str(self.tokenizer.name_or_path),
+                hint="the template rewrites earlier turns; train on single-turn rows, or mark the turn `train: false`",
+            )
+        return at, at + len(words) + len(ending)
+
+    def _tokenize(self, text: str, spans: list[tuple[int, int, int]]) -> tuple[list[int], list[Turn]]:
+        """Tokens of the text and of each span.
+
+        Where a token would cross a border, the pieces are encoded apart: at serving time the prompt ends there too.
+        """
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts = {
+            start: token
+            for token, (start, stop) in reversed(list(enumerate(encoded["offset_mapping"])))
+            if stop > start
+        }
+        starts[len(text)] = len(encoded["input_ids"])
+        if all(start in starts and stop in starts for _, start, stop in spans):
+            return list(encoded["input_ids"]), [Turn(index, starts[a], starts[b]) for index, a, b in spans]
+        borders = sorted({0, len(text), *(border for _, *both in spans for border in both)})
+        ids: list[int] = []
+        at = {}
+        for start, stop in itertools.pairwise(borders):
+            at[start] = len(ids)
+            ids += self.tokenizer(text[start:stop], add_special_tokens=False)["input_ids"]
+        at[len(text)] = len(ids)
+        return ids, [Turn(index, at[a], at[b]) for index, a, b in spans]
+
+    def _to_stop(self, turn: Turn, ids: Sequence[int], message: Message) -> Turn:
+        """The turn up to its stop token; what the template writes after it is not the model's to say."""
+        if message.role != "assistant":
+            if turn.stop <= turn.start:
+                raise ModelError(f"turn {turn.message} ({message.role}) would train no token")
+            return turn
+        stops = [place for place in range(turn.start, turn.stop) if ids[place] in self.stop_ids]
+        if not stops:
+            raise ModelError(
+                f"turn {turn.message} is not closed by a stop token, so the model would never learn to end its answer",
+                where=str(self.tokenizer.name_or_path),
+                hint="the chat template must write the end-of-turn token after each assistant turn",
+            )
+        if stops[0] == turn.start:
+            raise ModelError(f"turn {turn.message} (assistant) would train no token of its text", hint="it is empty")
+        return Turn(turn.message, turn.start, stops[0] + 1)
+
+
+def mask_view(rendered: Rendered, tokenizer: Any) -> Text:
+    """The tokens in colour: learned ones green, their stop tokens underlined, the rest dim."""
+    from rich.text import Text
+
+    text = Text()
+    stops = {turn.stop - 1 for turn in rendered.turns}
+    for place, (token, weight) in enumerate(zip(rendered.ids, rendered.weights, strict=True)):
+        style = "dim" if weight == 0 else "bold green underline" if place in stops else "green"
+        text.append(tokenizer.decode([token]), style=style)
+    return text

@@ -1,0 +1,132 @@
+"""Log-probabilities of chosen tokens without keeping logits.
+
+The head (a matrix of V x H) is applied only to the hidden states that predict a supervised token, in chunks. A chunk's
+logits live until the next; the backward pass makes them again. Memory is chunk x V instead of B x T x V, and the work
+at unsupervised positions is none. The products run in the model's dtype (bf16 has matrix instructions), the
+log-sum-exp in fp32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 1 << 22
+"""Logits held at once: 4 Mi numbers, 16 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """How hidden states become logits: matrix, bias, and the scalings that some families put behind it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    """Logits are multiplied by it (Cohere's logit_scale, 1 / Granite's logits_scaling)."""
+    softcap: float | None
+    """cap * tanh(logits / cap), Gemma 2's final soft-capping."""
+
+
+def head_of(model: Any) -> Head:
+    """The head of a causal language model, adapters around it included in what transformers exposes."""
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+
+
+def backbone_of(model: Any) -> Any:
+    """The part of a causal language model that gives hidden states, with an adapter's layers in place."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return (
+        inner.get_decoder() if hasattr(inner, "get_decoder") and inner.get_decoder() is not None else inner.base_model
+    )
+
+
+def token_logprobs(model: Any, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability in nats of each target token given what is before it, fp32 (N,), in row-major order.
+
+    Args:
+        ids: token ids (B, T), right-padded. mask: 1 where a token is real (B, T). targets: True at the positions to
+        predict (B, T); position 0 of a row has nothing before it and cannot be one.
+    Raises:
+        ValueError: a target at position 0.
+    """
+    if bool(targets[:, 0].any()):
+        raise ValueError("the first token of a row has nothing before it to be predicted from")
+    hidden = backbone_of(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # (B, T, H)
+    return head_logprobs(hidden[:, :-1][targets[:, 1:]], ids[targets], head_of(model))
+
+
+def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:
+    """Log-probability of tokens (N,) under the head applied to hidden states (N, H); fp32 (N,)."""
+    result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head)
+    return result
+
+
+def logits_of(hidden: Tensor, head: Head) -> Tensor:
+    """Logits in fp32 (N, V) of hidden states (N, H)."""
+    return _finish(torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias), head)
+
+
+def _finish(raw: Tensor, head: Head) -> Tensor:
+    logits = raw.float()
+    if head.scale != 1.0:
+        logits = logits * head.scale
+    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+
+
+class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
+    """log softmax(head(h))[token], with the logits made twice and kept never."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, head: Head) -> Tensor:
+        values, normalizers = [], []
+        for part, chosen in _chunks(hidden, tokens, weight.shape[0]):
+            logits = logits_of(part, head)
+            normalizer = torch.logsumexp(logits, dim=-1)
+            normalizers.append(normalizer)
+            values.append(logits.gather(1, chosen[:, None])[:, 0] - normalizer)
+        empty = hidden.new_zeros(0, dtype=torch.float32)
+        normalizer = torch.cat(normalizers) if normalizers else empty
+        ctx.save_for_backward(hidden, weight, tokens, normalizer, *([] if bias is None else [bias]))
+        ctx.head = head
+        return torch.cat(values) if values else empty
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, tokens, normalizer, *rest = ctx.saved_tensors
+        head: Head = ctx.head
+        grad_hidden = torch.empty_like(hidden)
+        wants_weight = ctx.needs_input_grad[1]
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        grad_bias = torch.zeros_like(rest[0], dtype=torch.float32) if rest else None
+        at = 0
+        for part, chosen in _chunks(hidden, tokens, weight.shape[0]):
+            stop = at + len(part)
+            logits = logits_of(part, head)
+            # d log p[token] / d logits = onehot(token) - softmax
+            delta = -torch.exp(logits - normalizer[at:stop, None])
+            delta.scatter_add_(1, chosen[:, None], torch.ones_like(delta[:, :1]))
+            delta *= grads[0][at:stop, None]
+            if head.softcap is not None:
+                delta *= 1 - (logits / head.softcap) ** 2
+            if head.scale != 1.0:
+                delta *= head.scale
+            small = delta.to(weight.dtype)
+            grad_hidden[at:stop] = (small @ weight).to(hidden.dtype)
+            if grad_weight is not None:
+                grad_weight += small.T @ part.to(weight.dtype)
+            if grad_bias is not None:
+                grad_bias += delta.sum(0)
+            at = stop
+        cast = None if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, cast, None if grad_bias is None else grad_bias.to(rest[0].dtype), None, None
+
+
+def _chunks(hidden: Tensor, tokens: Tensor, vocabulary: int) -> Any:
+    rows = max(1, CHUNK // vocabulary)
+    return zip(hidden.split(rows), tokens.split(rows), strict=True) if len(hidden) else ()

@@ -1,0 +1,88 @@
+"""Reading answers out of text: what the graders share."""
+
+from __future__ import annotations
+
+import re
+import string
+from decimal import Decimal, InvalidOperation
+
+from burnish.types import Score
+
+MARKED = re.compile(r"(?:answer\s+is|answer)\s*[:=]?\s*(.*)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d[\d,]*)?")
+
+
+def marked_answer(text: str) -> str | None:
+    """What follows the last `####`, or else the last 'Answer:' or 'answer is', up to the end of its line."""
+    if "####" in text:
+        return text.rpartition("####")[2].strip().partition("\n")[0].strip()
+    found = MARKED.findall(text)
+    return str(found[-1]).strip() if found else None
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number in the marked answer, or else the last number of the text; commas, signs, $, % and a/b are read.
+
+    None when there is no number, or when its fraction divides by zero. `1,000` is one thousand.
+    """
+    marked = marked_answer(text)
+    if marked is not None and (found := numbers(marked)):
+        # '18 dollars, 2 more than before': the first number of a marked answer is the answer.
+        return to_decimal(found[0])
+    found = numbers(text)
+    return to_decimal(found[-1]) if found else None
+
+
+def numbers(text: str) -> list[str]:
+    """Every number as written. A minus sign belongs to a number unless it follows another one, as in `9-4`."""
+    found = []
+    for match in NUMBER.finditer(text.replace("$", "")):
+        written = match.group().rstrip(",")
+        before = match.string[: match.start()].rstrip()
+        follows = before[-1:].isalnum() or before[-1:] == ")"
+        found.append(written.lstrip("+-") if follows and written[0] in "+-" else written)
+    return found
+
+
+def to_decimal(written: str) -> Decimal | None:
+    """The value of a number as written, or None when it has none."""
+    above, _, below = written.replace(",", "").replace(" ", "").partition("/")
+    try:
+        return Decimal(above) / Decimal(below) if below else Decimal(above)
+    except (InvalidOperation, ZeroDivisionError):
+        return None
+
+
+def plain(value: Decimal) -> str:
+    """A number as votes count it: no exponent, no trailing zeros, so 18.00 and 18 are one answer."""
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text
+
+
+def tidy(text: str, *, ignore_case: bool) -> str:
+    """Single spaces, and no punctuation or quotes around the whole."""
+    text = " ".join(text.split()).strip(string.punctuation + " ")
+    return text.lower() if ignore_case else text
+
+
+def items_of(text: str, *, ignore_case: bool) -> list[str]:
+    """The items of a comma separated list; a final 'and' counts as a comma."""
+    parts = re.split(r",|;|\n|\s+and\s+", text.strip())
+    found = [tidy(re.sub(r"^\s*and\s+", "", part), ignore_case=ignore_case) for part in parts]
+    return [item for item in found if item]
+
+
+def verdict(right: bool, answer: str, expected: str) -> Score:
+    """1.0 or 0.0, with the answer that was read."""
+    return Score(1.0 if right else 0.0, answer, "" if right else f"read {answer!r}, expected {expected!r}")
+
+
+def unread(why: str) -> Score:
+    """The text holds no answer, so it is wrong."""
+    return Score(0.0, None, why)
+
+
+def broken(error: str) -> Score:
+    """The item cannot be graded, whatever the answer."""
+    return Score(None, None, error=error)

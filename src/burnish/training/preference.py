@@ -1,0 +1,138 @@
+"""Preference alignment against a reference whose log-probabilities are computed once and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from burnish.errors import TrainingError
+from burnish.log import note, ticker
+from burnish.models.chat import Rendered
+from burnish.models.load import LanguageModel
+from burnish.models.logprobs import token_logprobs
+from burnish.objectives.parts import LossOutput, PairLogprobs
+from burnish.training.batch import micro_batches, pad
+from burnish.training.optim import Optimization
+from burnish.training.state import TrainResult
+from burnish.training.step import CHECKPOINT_EVERY_S, Micro, check_lengths, row_sums, train
+
+if TYPE_CHECKING:
+    from burnish.objectives.dpo import DPO
+
+REFERENCE = "reference.safetensors"
+MARGIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
+"""Largest mean margin (nats) that rounding explains before the first step, where policy and reference are one model."""
+FALLING = -1.0
+"""Mean log-ratio of chosen answers (nats) below which their falling likelihood is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPair:
+    """Two answers behind the same prompt, as tokens."""
+
+    chosen: Rendered
+    rejected: Rendered
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Log-probabilities of every learned token under the reference, flat, with where each pair's begin."""
+
+    chosen: Tensor  # (sum of learned tokens of the chosen answers,)
+    rejected: Tensor
+
+    def sums(self, pairs: Sequence[RenderedPair]) -> PairLogprobs:
+        """Summed log-probabilities of each pair (P,)."""
+        sides = []
+        for values, rows in ((self.chosen, [p.chosen for p in pairs]), (self.rejected, [p.rejected for p in pairs])):
+            sizes = [sum(weight != 0 for weight in row.weights) for row in rows]
+            sides.append(torch.stack([part.sum() for part in values.split(sizes)]))
+        return PairLogprobs(*sides)
+
+
+def reference_logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization
+                       ) -> Reference:  # fmt: skip
+    """The starting model's log-probability of every answer token, computed once and kept in `folder`.
+
+    The micro-batches are those of training by length, so policy and reference differ at step 0 by rounding alone.
+    """
+    path = folder / REFERENCE
+    if not path.exists():
+        lm.model.eval()
+        with torch.inference_mode():
+            found = {
+                side: _flat(lm, [getattr(pair, side) for pair in pairs], optimization.micro_tokens, side)
+                for side in ("chosen", "rejected")
+            }
+        draft = path.with_name(f".{path.name}")
+        save_file(found, draft)
+        os.replace(draft, path)  # noqa: PTH105
+    return Reference(**load_file(path))
+
+
+def _flat(lm: LanguageModel, rows: list[Rendered], budget: int, side: str) -> Tensor:
+    parts: list[Tensor] = [torch.empty(0)] * len(rows)
+    with ticker(f"reference: {side}", len(rows), "rows") as tick:
+        for group in micro_batches([len(row.ids) for row in rows], budget):
+            batch = pad([rows[place] for place in group], lm.device)
+            values = token_logprobs(lm.model, batch.ids, batch.mask, batch.targets).cpu()
+            sizes = batch.targets.sum(1).tolist()
+            for place, part in zip(group, values.split(sizes), strict=True):
+                parts[place] = part
+            tick.advance(len(group))
+    return torch.cat(parts)
+
+
+def train_preference(
+    lm: LanguageModel, pairs: Sequence[RenderedPair], reference: Reference, objective: DPO, optimization: Optimization,
+    *, seed: int, folder: Path, checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> TrainResult:  # fmt: skip
+    """Train on pairs. The loss of a step is the mean over its pairs.
+
+    Raises TrainingError for an answer longer than the context, and when the margin before the first step is not zero:
+    then the reference is not the model that training starts from.
+    """
+    check_lengths([max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs], lm.context)
+    known = reference.sums(pairs) if pairs else PairLogprobs(torch.empty(0), torch.empty(0))
+
+    def loss(numbers: list[int]) -> LossOutput:
+        rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
+        batch = pad(rows, lm.device)
+        logprobs = token_logprobs(lm.model, batch.ids, batch.mask, batch.targets) * batch.weights
+        both = row_sums(logprobs, batch.owners, len(rows))
+        policy = PairLogprobs(both[: len(numbers)], both[len(numbers) :])
+        base = PairLogprobs(known.chosen[numbers].to(lm.device), known.rejected[numbers].to(lm.device))
+        return objective.loss(policy, base)
+
+    def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
+        lengths = [max(len(pairs[n].chosen.ids), len(pairs[n].rejected.ids)) for n in numbers]
+        groups = micro_batches(lengths, max(1, optimization.micro_tokens // 2))
+        parts = [[numbers[place] for place in group] for group in groups]
+        sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
+        return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
+
+    said = False
+
+    def after(step: int, row: dict[str, float]) -> None:
+        nonlocal said
+        if step == 0 and abs(row["margin"]) > MARGIN_TOLERANCE.get(lm.dtype, 0.5):
+            raise TrainingError(
+                f"the mean margin before the first step is {row['margin']:.3f} nats, and it must be zero",
+                hint="the reference is not the model that training starts from; remove the step's work folder",
+            )
+        if not said and row["chosen_gain"] < FALLING:
+            said = True
+            note(f"preference: at step {step} chosen answers are {-row['chosen_gain']:.1f} nats less likely than at the"
+                 " start; the loss falls because rejected ones fall faster")  # fmt: skip
+
+    return train(lm, len(pairs), micros, optimization, unit="pairs", label="preference", seed=seed, folder=folder,
+                 checkpoint_every_s=checkpoint_every_s, after=after)  # fmt: skip

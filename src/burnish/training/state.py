@@ -1,0 +1,127 @@
+"""Checkpoints: all that a run needs to go on to the same bits, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.training.optim import MasterAdamW
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class Progress:
+    """Where a run stands after `step` optimiser steps."""
+
+    step: int = 0
+    tokens: int = 0
+    """Tokens that went through the model, prompts included."""
+    learned: int = 0
+    """Tokens or pairs that the loss was taken over."""
+    seconds: float = 0.0
+    loss_first: float | None = None
+    loss_last: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training loop did. Losses are means over the first and last tenth of the steps."""
+
+    steps: int
+    tokens: int
+    learned: int
+    seconds: float
+    loss_first: float
+    loss_last: float
+    peak_memory_mib: float
+    metrics: dict[str, float]
+    """The last step's other metrics."""
+
+
+class Keeper:
+    """Writes checkpoints and the metrics file of one run, and picks up what a killed run left."""
+
+    def __init__(self, folder: Path, optimizer: MasterAdamW, every_s: float) -> None:
+        self._folder, self._optimizer, self._every_s = folder, optimizer, every_s
+        self._saved = time.monotonic()
+        self.progress = Progress()
+        self.rows: list[dict[str, float]] = []
+        """The metrics of every step so far."""
+        self._resume()
+
+    def _resume(self) -> None:
+        path = self._folder / CHECKPOINT
+        if not path.exists():
+            self._write_rows("w", [])  # a run killed before its first checkpoint begins anew
+            return
+        # weights_only: tensors, numbers and containers, never code
+        state = torch.load(path, weights_only=True)
+        self._optimizer.restore(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.progress = Progress(**state["progress"])
+        lines = (self._folder / METRICS).read_text(encoding="utf-8").splitlines()
+        self.rows = [json.loads(line) for line in lines[: self.progress.step]]
+        self._write_rows("w", self.rows)  # steps after the checkpoint are done again
+
+    def record(self, row: dict[str, float]) -> None:
+        """Add one step's metrics."""
+        self.rows.append(row)
+        self._write_rows("a", [row])
+
+    def _write_rows(self, mode: str, rows: list[dict[str, float]]) -> None:
+        with (self._folder / METRICS).open(mode, encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def save_if_due(self) -> None:
+        """Write a checkpoint when the last one is old enough."""
+        if time.monotonic() - self._saved >= self._every_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint; a kill while it is written leaves the one before."""
+        state: dict[str, Any] = {
+            "optimizer": self._optimizer.state(),
+            "progress": asdict(self.progress),
+            "rng": torch.get_rng_state(),
+        }
+        draft = self._folder / f".{CHECKPOINT}"
+        with draft.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(self._folder / CHECKPOINT)
+        self._saved = time.monotonic()
+
+    def finish(self) -> TrainResult:
+        """The result, with the checkpoint removed."""
+        (self._folder / CHECKPOINT).unlink(missing_ok=True)
+        losses = [row["loss"] for row in self.rows]
+        tenth = max(1, len(losses) // 10)
+        extra = {key: value for key, value in self.rows[-1].items() if key not in ("step", "loss", "rate", "norm")}
+        return TrainResult(
+            steps=self.progress.step,
+            tokens=self.progress.tokens,
+            learned=self.progress.learned,
+            seconds=round(self.progress.seconds, 3),
+            loss_first=sum(losses[:tenth]) / tenth,
+            loss_last=sum(losses[-tenth:]) / tenth,
+            peak_memory_mib=peak_memory_mib(),
+            metrics=extra,
+        )
+
+
+def peak_memory_mib() -> float:
+    """Most memory this process has held: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

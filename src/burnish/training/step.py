@@ -1,0 +1,113 @@
+"""The one loop over optimiser steps that every kind of training shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from burnish.errors import TrainingError
+from burnish.log import note, ticker
+from burnish.models.load import LanguageModel
+from burnish.objectives.parts import LossOutput
+from burnish.rng import seed_for
+from burnish.training.batch import steps_of
+from burnish.training.optim import MasterAdamW, Optimization
+from burnish.training.state import Keeper, TrainResult
+
+CHECKPOINT_EVERY_S = 60.0
+
+Micro = tuple[int, Callable[[], LossOutput]]
+"""Tokens of a micro-batch, and the function that gives its loss."""
+
+
+def train(
+    lm: LanguageModel, rows: int, micros: Callable[[list[int]], tuple[float, Sequence[Micro]]],
+    optimization: Optimization, *, unit: str, label: str, seed: int, folder: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S, after: Callable[[int, dict[str, float]], None] | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train until the settings' steps are done.
+
+    Args:
+        micros: from the row numbers of a step, its count of units (tokens or pairs) and its micro-batches. The losses
+        are sums; they are divided by the step's count, so the cut into micro-batches does not matter.
+        after: called with every step's number and metrics.
+    Raises:
+        TrainingError: there is nothing to learn from, or a loss that is not finite.
+    """
+    if rows == 0:
+        raise TrainingError(
+            "there are no rows to train on", hint="`burnish show dropped RUN:STEP` says why"
+        )
+    _seed(lm, seed)
+    parameters = [parameter for parameter in lm.model.parameters() if parameter.requires_grad]
+    optimizer = MasterAdamW(parameters, optimization)
+    total = optimization.steps(rows)
+    needed = max(1, round(rows * optimization.epochs))
+    plan = steps_of(rows, optimization.batch_size, total, needed, seed)
+    keeper = Keeper(folder, optimizer, checkpoint_every_s)
+    lm.model.train()
+    try:
+        with ticker(label, len(plan), "steps", done=keeper.progress.step) as tick:
+            for step in range(keeper.progress.step, len(plan)):
+                row = _step(plan[step], micros, optimizer, optimization.rate(step, len(plan)), keeper, step)
+                tick.advance()
+                tick.tell(f"loss {row['loss']:.3f}")
+                if after:
+                    after(step, row)
+                keeper.save_if_due()
+    except KeyboardInterrupt:
+        keeper.save()
+        note(f"{label}: stopped at step {keeper.progress.step} of {len(plan)}, checkpoint kept")
+        raise
+    lm.model.eval()
+    return keeper.finish()
+
+
+def _seed(lm: LanguageModel, seed: int) -> None:
+    """Dropout draws from torch's global stream; nothing else in the loop does."""
+    torch.manual_seed(seed_for(seed, "dropout"))
+    if lm.device.startswith("cuda"):
+        torch.cuda.manual_seed_all(seed_for(seed, "dropout"))
+
+
+def _step(rows: list[int], micros: Callable[[list[int]], tuple[float, Sequence[Micro]]], optimizer: MasterAdamW,
+          rate: float, keeper: Keeper, step: int) -> dict[str, float]:  # fmt: skip
+    began = time.perf_counter()
+    count, parts = micros(rows)
+    loss = 0.0
+    tokens = 0
+    metrics: dict[str, float] = {}
+    for size, compute in parts:
+        output = compute()
+        (output.total / count).backward()
+        loss += float(output.total.detach()) / count
+        tokens += size
+        for name, value in output.metrics.items():
+            metrics[name] = metrics.get(name, 0.0) + value / count
+    if not torch.isfinite(torch.tensor(loss)):
+        raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
+                            hint="lower the learning rate, or train in float32")  # fmt: skip
+    norm = optimizer.step(rate)
+    progress = keeper.progress
+    progress.step, progress.tokens, progress.learned = step + 1, progress.tokens + tokens, progress.learned + int(count)
+    progress.seconds += time.perf_counter() - began
+    row = {"step": step, "loss": loss, "rate": rate, "norm": norm, **metrics}
+    keeper.record(row)
+    return row
+
+
+def check_lengths(lengths: Sequence[int], context: int) -> None:
+    """Refuse rows that the model has no positions for; cutting them is for the caller to decide."""
+    for number, length in enumerate(lengths):
+        if length > context:
+            raise TrainingError(f"row {number} has {length} tokens and the context is {context}",
+                                hint="set `overlong: drop` or `overlong: truncate`")  # fmt: skip
+
+
+def row_sums(values: Tensor, owners: Tensor, rows: int) -> Tensor:
+    """Sum values (N,) into their rows (B,)."""
+    return torch.zeros(rows, device=values.device).index_add(0, owners, values)

@@ -1,0 +1,46 @@
+"""Supervised fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from burnish.models.chat import Rendered
+from burnish.models.load import LanguageModel
+from burnish.models.logprobs import token_logprobs
+from burnish.objectives.parts import LossOutput
+from burnish.training.batch import micro_batches, pad
+from burnish.training.optim import Optimization
+from burnish.training.state import TrainResult
+from burnish.training.step import CHECKPOINT_EVERY_S, Micro, check_lengths, train
+
+if TYPE_CHECKING:
+    from burnish.objectives.sft import SFT
+
+
+def train_supervised(
+    lm: LanguageModel, rows: Sequence[Rendered], objective: SFT, optimization: Optimization, *, seed: int, folder: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> TrainResult:  # fmt: skip
+    """Train on conversations. `folder` holds metrics.jsonl and the checkpoint that a killed run resumes from.
+
+    The loss of a step is the mean over all of its learned tokens, however they are spread over rows and micro-batches.
+    Raises TrainingError for a row that is longer than the context.
+    """
+    check_lengths([len(row.ids) for row in rows], lm.context)
+
+    def loss(chosen: list[Rendered]) -> LossOutput:
+        batch = pad(chosen, lm.device)
+        return objective.loss(token_logprobs(lm.model, batch.ids, batch.mask, batch.targets), batch.weights)
+
+    def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
+        chosen = [rows[number] for number in numbers]
+        groups = micro_batches([len(row.ids) for row in chosen], optimization.micro_tokens)
+        parts = [[chosen[place] for place in group] for group in groups]
+        count = sum(sum(row.weights) for row in chosen)
+        return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
+
+    return train(lm, len(rows), micros, optimization, unit="tokens", label="supervised", seed=seed, folder=folder,
+                 checkpoint_every_s=checkpoint_every_s)  # fmt: skip

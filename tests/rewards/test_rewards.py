@@ -1,0 +1,176 @@
+"""Every grader: gold is right, nothing is wrong, garbage never raises, and what is read is what voting counts."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from burnish.errors import EvaluationError
+from burnish.rewards import REWARDS, grade
+from burnish.types import Example, Message
+
+GOLD: dict[str, tuple[dict[str, Any], str, str]] = {
+    # name: (settings, target, an answer that earns 1.0)
+    "numeric": ({}, "He has 9*2=18.\n#### 18", "So it is $18.00 in all"),
+    "exact": ({"last_line": True}, "New Delhi", "The capital.\nAnswer: new  delhi."),
+    "choice": ({}, "B", "It is Paris.\nAnswer: B) Paris"),
+    "sequence": ({}, "fig, kiwi, lime", "Answer: fig, kiwi and lime"),
+    "json_object": ({}, '{"name": "Mia", "age": 12}', ' {"age": 12, "name": "Mia"}\n'),
+    "format": ({"kind": "numbered", "items": ["fig", "kiwi"]}, "", "1. fig\n2. kiwi"),
+    "summary": ({"facts": ["Mia", "tea"], "max_words": 6}, "", "Mia brings tea on Monday."),
+}
+
+
+def item(name: str, settings: dict[str, Any], target: str | None = None) -> Example:
+    return Example("e", (Message("user", "?"),), target=target, grader={name: settings})
+
+
+def test_every_reward_has_a_gold_case() -> None:
+    assert sorted(GOLD) == sorted(REWARDS.names())
+
+
+@pytest.mark.parametrize("name", sorted(GOLD))
+def test_gold_is_one_and_nothing_is_zero(name: str) -> None:
+    settings, target, answer = GOLD[name]
+    assert grade(item(name, settings, target), answer).value == 1.0
+    for empty in ("", "  \n\t\n"):
+        score = grade(item(name, settings, target), empty)
+        assert (score.value, score.answer, score.error) == (0.0, None, None)
+        assert score.why
+
+
+@pytest.mark.parametrize("name", sorted(GOLD))
+def test_garbage_never_raises_and_is_wrong(name: str) -> None:
+    settings, target, _ = GOLD[name]
+    example = item(name, settings, target)
+    rng = random.Random(0)
+    alphabet = 'aB1{}[]",:.-#$%/\n \\\x00é漢🙂٣²'
+    for _ in range(3000):
+        text = "".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40)))
+        assert grade(example, text).value in (0.0, 1.0)
+    for text in ("{" * 100_000, "1" * 5000, "#### ", "Answer:", "answer is", "1/0", "-", "Answer: ,", "9e99999999"):
+        assert grade(example, text).value == 0.0
+
+
+@pytest.mark.parametrize("name", ["numeric", "exact", "choice", "sequence", "json_object"])
+def test_an_item_without_a_usable_target_is_unscored(name: str) -> None:
+    score = grade(item(name, {}, ""), "Answer: 5")
+    assert score.value is None and score.error and "target" in score.error
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 1,000", "1000"),
+        ("it costs $18.00", "18"),
+        ("it costs $18.00.", "18"),
+        ("so 25% of them", "25"),
+        ("The answer is -3.", "-3"),
+        ("Answer: 3/4", "0.75"),
+        ("12-4=8", "8"),
+        ("the rest is 12 - 4", "4"),  # the minus is an operation, not a sign
+        ("Answer: 18 dollars, 2 more than before", "18"),
+        ("5 and 6\nAnswer: 7\n", "7"),
+        ("#### 12\nand then 13", "12"),
+        ("1,234,567.50 in total", "1234567.5"),
+        (".5", "0.5"),
+        ("-0.0", "0"),
+    ],
+)
+def test_numeric_reads(text: str, answer: str) -> None:
+    assert grade(item("numeric", {}, "1"), text).answer == answer
+
+
+def test_numeric_tolerance_is_absolute() -> None:
+    # |3.14 - 3.1416| = 0.0016
+    assert grade(item("numeric", {"tolerance": 0.002}, "3.1416"), "3.14").value == 1.0
+    assert grade(item("numeric", {"tolerance": 0.001}, "3.1416"), "3.14").value == 0.0
+    # Decimal, not float: 0.1 + 0.2 written as 0.3 is exactly 0.3.
+    assert grade(item("numeric", {}, "0.3"), "0.30").value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Answer: (c)", "C"),
+        ("The answer is D.", "D"),
+        ("B", "B"),
+        ("B) Paris", "B"),
+        ("A dog barks", None),
+        ("no idea", None),
+        ("Answer: Apple", None),
+        ("Answer: Z", None),
+    ],
+)
+def test_choice_reads(text: str, answer: str | None) -> None:
+    assert grade(item("choice", {}, "A"), text).answer == answer
+
+
+def test_exact_case_and_whole_text() -> None:
+    assert grade(item("exact", {"ignore_case": False}, "Paris"), "paris").value == 0.0
+    assert grade(item("exact", {}, "Paris"), "'Paris'").value == 1.0
+    assert grade(item("exact", {}, "Paris"), "It is Paris").value == 0.0
+    assert grade(item("exact", {"last_line": True}, "Paris"), "Well.\nParis").value == 1.0
+
+
+def test_sequence_order() -> None:
+    assert grade(item("sequence", {}, "a, b"), "b, a").value == 0.0
+    assert grade(item("sequence", {"ordered": False}, "a, b"), "b, a").value == 1.0
+    # An item counts as often as it occurs.
+    assert grade(item("sequence", {"ordered": False}, "a, b"), "a, b, b").value == 0.0
+
+
+def test_json_object_alone_or_with_surroundings() -> None:
+    target = '{"a": [1, 2]}'
+    fenced = 'Here:\n```json\n{"a": [1, 2]}\n```'
+    assert grade(item("json_object", {}, target), fenced).value == 0.0
+    assert grade(item("json_object", {"surroundings": True}, target), fenced).value == 1.0
+    assert grade(item("json_object", {}, target), '{"a": [2, 1]}').value == 0.0
+    assert grade(item("json_object", {}, target), "[1, 2]").value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "text", "value"),
+    [
+        ("numbered", ["a", "b"], "1) a\n2) b", 1.0),
+        ("numbered", ["a", "b"], "1. a\n3. b", 0.0),
+        ("numbered", ["a", "b"], "1. b\n2. a", 0.0),
+        ("numbered", ["a", "b"], "a\nb", 0.0),
+        ("bulleted", ["a", "b"], "- a\n* b", 1.0),
+        ("bulleted", ["a", "b"], "- a", 0.0),
+        ("upper", ["the cat"], "THE CAT!", 1.0),
+        ("upper", ["the cat"], "The CAT", 0.0),
+        ("upper", ["the cat"], "THE DOG", 0.0),
+        ("lower", ["The Cat"], "the cat", 1.0),
+        ("lines", ["a", "b"], "a\n\nb", 1.0),
+    ],
+)
+def test_format(kind: str, items: list[str], text: str, value: float) -> None:
+    assert grade(item("format", {"kind": kind, "items": items}), text).value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Mia brings tea.", 1.0),
+        ("mia brings the tea!", 1.0),
+        ("Mia brings tea. It is hot.", 0.0),
+        ("Mia brings tea", 0.0),
+        ("Mia brings\ntea.", 0.0),
+        ("Mia brings steak.", 0.0),  # 'tea' only inside a word
+        ("Mia brings tea to us all now.", 0.0),  # 7 words, 6 allowed
+    ],
+)
+def test_summary(text: str, value: float) -> None:
+    assert grade(item("summary", {"facts": ["Mia", "tea"], "max_words": 6}), text).value == value
+
+
+def test_no_grader_unknown_grader_and_wrong_settings_are_errors_of_the_suite() -> None:
+    with pytest.raises(EvaluationError, match="has no grader"):
+        grade(Example("e", (Message("user", "?"),)), "5")
+    with pytest.raises(EvaluationError, match="numerik"):
+        grade(item("numerik", {}, "5"), "5")
+    with pytest.raises(EvaluationError, match="tolerance"):
+        grade(item("numeric", {"tolerance": -1}, "5"), "5")

@@ -1,0 +1,21 @@
+"""Code versions follow what a module reaches."""
+
+from __future__ import annotations
+
+from burnish import code
+
+
+def test_statements_and_rows_are_dependencies() -> None:
+    assert "burnish.types" in code.imports("burnish.data.preferences")
+    assert "burnish.steps.sft" in code.imports("burnish.steps")  # a row of a table
+    assert "burnish.rng" in code.closure("burnish.data.preferences")
+
+
+def test_the_report_is_no_part_of_a_training_step() -> None:
+    assert "burnish.steps.report" not in code.closure("burnish.steps.sft")
+    assert "burnish.training.supervised" in code.closure("burnish.steps.sft")
+
+
+def test_the_version_is_stable_and_differs_between_modules() -> None:
+    assert code.version("burnish.types") == code.version("burnish.types")
+    assert code.version("burnish.types") != code.version("burnish.rng")

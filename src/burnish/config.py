@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from burnish.errors import BurnishError, ConfigError, Problem, Problems
+from burnish.errors import BurnishError, ConfigError, Problem
 from burnish.registry import Registry, split_choice, suggest
 
 Key = tuple[str | int, ...]
@@ -260,12 +260,6 @@ def _check_choice(registry: Registry, choice: Any, document: Document, at: Key) 
     if isinstance(model, type) and issubclass(model, Config):
         inner = at if isinstance(choice, str) or "use" in choice else (*at, name)
         yield from validate(model, settings, document, inner)[1]
-
-
-def raise_all(problems: list[Problem]) -> None:
-    """Raise `Problems` when there are any."""
-    if problems:
-        raise Problems(problems)
 
 
 def origins(value: Config, document: Document, prefix: Key = ()) -> dict[str, dict[str, Any]]:

@@ -81,3 +81,9 @@ class Problems(ConfigError):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def raise_all(problems: list[Problem]) -> None:
+    """Raise `Problems` when there are any."""
+    if problems:
+        raise Problems(problems)

@@ -169,14 +169,15 @@ def compare(baseline: Sequence[Outcome], outcomes: Sequence[Outcome]) -> dict[st
     if set(before) != {outcome.id for outcome in outcomes}:
         raise EvaluationError("cannot compare answers to different items", hint="score both models on one suite")
     found: dict[str, PairedDifference] = {}
-    parts: dict[str, tuple[PairedDifference, Sequence[float]]] = {}
+    parts: dict[str, tuple[PairedDifference, Sequence[float], Sequence[str] | None]] = {}
     for task, group in _by_task(outcomes).items():
         both = [(before[one.id], one) for one in group if _is_scored(before[one.id]) and _is_scored(one)]
         if not both:
             continue
         first, second = _values([one for one, _ in both]), _values([one for _, one in both])
-        found[task] = paired(first, second, _clusters([one for one, _ in both]))
-        parts[task] = (found[task], [b - a for a, b in zip(first, second, strict=True)])
+        clusters = _clusters([one for one, _ in both])
+        found[task] = paired(first, second, clusters)
+        parts[task] = (found[task], [b - a for a, b in zip(first, second, strict=True)], clusters)
     return {**found, OVERALL: paired_macro(parts)} if parts else {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,6 +73,13 @@ class Point:
     """Items left out because an answer to them could not be graded."""
 
 
+def point_from_row(row: Mapping[str, Any]) -> Point:
+    """A point from the form of `dataclasses.asdict`."""
+    parts = {"accuracy": Estimate(**row["accuracy"]), "ceiling": Estimate(**row["ceiling"]),
+             "gain": PairedDifference(**row["gain"])}  # fmt: skip
+    return Point(**{**row, **parts})
+
+
 # ------------------------------------------------------------------------------------------------------------- one mean
 
 
@@ -124,8 +132,10 @@ def macro(parts: Sequence[Estimate]) -> Estimate:
     """The plain mean of independent means, each with the same weight whatever its number of items.
 
     The interval adds the parts' distances to their own limits in squares, so that it inherits Wilson's good manners
-    near 0 and 1. Source: MOVER, Zou and Donner 2008, doi:10.1002/sim.3095.
+    near 0 and 1. A single part is returned as it is. Source: MOVER, Zou and Donner 2008, doi:10.1002/sim.3095.
     """
+    if len(parts) == 1:
+        return parts[0]
     low, high, stderr = _mover([(part.mean, part.low, part.high, part.stderr) for part in parts])
     mean = sum(part.mean for part in parts) / len(parts)
     return Estimate(sum(part.n for part in parts), mean, stderr, mean - low, mean + high)
@@ -169,16 +179,26 @@ def paired(
     return PairedDifference(n, difference, _stderr(d, names), low, high, p_value, fixed, broken)
 
 
-def paired_macro(parts: Mapping[str, tuple[PairedDifference, Sequence[float]]], seed: int = 0) -> PairedDifference:
-    """The plain mean of the paired differences of several tasks; each part with its per-item differences.
+def paired_macro(
+    parts: Mapping[str, tuple[PairedDifference, Sequence[float], Sequence[str] | None]], seed: int = 0
+) -> PairedDifference:
+    """The plain mean of the paired differences of several tasks.
 
-    Interval as in `macro`; p-value by flipping signs of items within the tasks.
+    `parts`: task -> (its difference, second minus first of each item, the items' clusters). Interval as in `macro`;
+    p-value by flipping signs of items or clusters within the tasks. A single part is returned as it is.
     """
-    found = [part for part, _ in parts.values()]
+    found = [part for part, *_ in parts.values()]
+    if len(found) == 1:
+        return found[0]
     down, up, stderr = _mover([(part.difference, part.low, part.high, part.stderr) for part in found])
     difference = sum(part.difference for part in found) / len(found)
-    weights = np.concatenate([_vector(d) / (len(d) * len(found)) for _, d in parts.values()])
-    p_value = found[0].p_value if len(found) == 1 else _sign_flips(weights, None, seed)
+    weights = np.concatenate([_vector(d) / (len(d) * len(found)) for _, d, _ in parts.values()])
+    names = [
+        f"{task} {name}"
+        for task, (_, d, clusters) in parts.items()
+        for name in (clusters if clusters is not None else range(len(d)))
+    ]
+    p_value = _sign_flips(weights, _codes(names, len(weights)), seed)
     fixed, broken = sum(part.fixed for part in found), sum(part.broken for part in found)
     n = sum(part.n for part in found)
     return PairedDifference(n, difference, stderr, difference - down, difference + up, p_value, fixed, broken)

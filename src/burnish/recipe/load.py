@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from burnish.config import Config, Document, Key, override, raise_all, read_yaml, refs_of, validate
-from burnish.errors import BurnishError, Problem, Problems
+from burnish.config import Config, Document, Key, override, read_yaml, refs_of, validate
+from burnish.errors import BurnishError, Problem, Problems, raise_all
 from burnish.registry import suggest
 from burnish.steps import STEPS
 from burnish.steps.base import SUITE, Step

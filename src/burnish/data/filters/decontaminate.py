@@ -1,10 +1,9 @@
 """Drop rows that hold the items of a suite.
 
-The rule follows Tulu 3 (arXiv:2411.15124 section 3.2): an item is held by a row when enough of it is covered by
-8-grams that the row has too. It differs in three ways. Items shorter than the n-gram are looked for whole.
-N-grams
-that many items of a task share are that benchmark's wording and do not count, or every row that asks for a sum would
-hold every test of sums. Numbers are compared as they are.
+The rule follows Tulu 3 (arXiv:2411.15124 section 3.2): an item is held by a row when more than a share of its tokens is
+covered by 8-grams that the row has too. It differs in three ways. Items shorter than the n-gram are looked for whole.
+Tokens within a 3-gram that many items of a task share are that benchmark's wording and do not count, or every row that
+asks for a sum would hold every test of sums. Numbers are compared as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from burnish.log import progress
 from burnish.types import Example
 
 Gram = tuple[str, ...]
+WORDING = 3
+"""Tokens in the n-grams by which a task's wording is known."""
 SHORTEST = 5
 """Items of fewer tokens are only looked for as a whole turn: "2 + 2" within a longer text is no copy."""
 
@@ -34,9 +35,9 @@ class Decontaminate(Config):
     n: int = Field(default=8, ge=2)
     """Tokens in an n-gram; shorter items are compared whole."""
     coverage: float = Field(default=0.5, gt=0, le=1)
-    """Share of an item's own n-grams that a row must have."""
-    boilerplate: int = Field(default=5, ge=1)
-    """An n-gram in more items of a task than this is the task's wording."""
+    """Share of an item's own tokens that a row must cover."""
+    boilerplate: int = Field(default=3, ge=1)
+    """A 3-gram in more items of a task than this is the task's wording, and its tokens are not the item's own."""
 
     def keep(self, rows: Sequence[Row], against: Mapping[str, Sequence[Example]]) -> FilterResult:
         """Split the rows. `against` gives the items of each suite."""
@@ -61,60 +62,71 @@ class Decontaminate(Config):
 class _Item:
     id: str
     suite: str
-    grams: frozenset[Gram]
-    whole: Gram
+    tokens: Gram
+    own: frozenset[int]
+    """Positions of the tokens that are not the task's wording."""
 
 
 class _Index:
-    """The n-grams of all items, by n-gram."""
+    """The n-grams of all items, with where they stand in which."""
 
     def __init__(self, suites: Mapping[str, Sequence[Example]], settings: Decontaminate) -> None:
-        self._n, self._coverage = settings.n, settings.coverage
-        self.items: list[_Item] = []
-        for suite, items in suites.items():
-            self.items += _informative(suite, items, settings)
-        self._by_gram: dict[Gram, list[int]] = defaultdict(list)
-        self._by_whole: dict[Gram, int] = {}
-        for place, item in enumerate(self.items):
-            for gram in item.grams:
-                self._by_gram[gram].append(place)
-            self._by_whole.setdefault(item.whole, place)
-        self._lengths = sorted({len(gram) for gram in self._by_gram})
+        self._coverage = settings.coverage
+        self.items = [item for suite, items in suites.items() for item in _items(suite, items, settings.boilerplate)]
+        self._places: dict[Gram, list[tuple[int, int]]] = defaultdict(list)  # n-gram -> (item, position)
+        self._wholes: dict[Gram, int] = {}
+        for number, item in enumerate(self.items):
+            self._wholes.setdefault(item.tokens, number)
+            if len(item.tokens) >= SHORTEST:
+                for start, gram in enumerate(_grams(item.tokens, min(settings.n, len(item.tokens)))):
+                    self._places[gram].append((number, start))
+        self._lengths = sorted({len(gram) for gram in self._places})
 
     def held_by(self, row: Row) -> tuple[_Item, float, str] | None:
-        """The item that a row holds most of, its coverage, and a covered piece; None when it holds none."""
-        covered: dict[int, list[Gram]] = defaultdict(list)
+        """The item that a row holds most of, its coverage, and the covered tokens; None when it holds none."""
         texts = [tokens(text) for text in messages_of(row)]
         flat = [token for text in texts for token in text]
-        for gram in set(_grams(flat, self._lengths)):
-            for place in self._by_gram.get(gram, ()):
-                covered[place].append(gram)
-        scores = {place: len(grams) / len(self.items[place].grams) for place, grams in covered.items()}
-        for whole in (*map(tuple, texts), tuple(flat), tuple(texts[0] if texts else ())):
-            if whole in self._by_whole:
-                place = self._by_whole[whole]
-                scores[place] = 1.0
-                covered.setdefault(place, [whole])
-        best = max(scores, key=lambda place: (scores[place], -place), default=None)
+        covered: dict[int, set[int]] = defaultdict(set)
+        for gram in {gram for length in self._lengths for gram in _grams(flat, length)}:
+            for number, start in self._places.get(gram, ()):
+                covered[number].update(range(start, start + len(gram)))
+        for whole in (*map(tuple, texts), tuple(flat)):
+            if whole in self._wholes:
+                covered[self._wholes[whole]].update(range(len(whole)))
+        scores = {number: self._score(number, places) for number, places in covered.items()}
+        best = max(scores, key=lambda number: (scores[number], -number), default=None)
         if best is None or scores[best] < self._coverage:
             return None
-        return self.items[best], scores[best], " ".join(min(covered[best]))
+        item = self.items[best]
+        return item, scores[best], " ".join(item.tokens[place] for place in sorted(covered[best]))
+
+    def _score(self, number: int, covered: set[int]) -> float:
+        item = self.items[number]
+        if not item.own:  # nothing but wording: only the whole item counts
+            return float(len(covered) == len(item.tokens))
+        return len(covered & item.own) / len(item.own)
 
 
-def _informative(suite: str, items: Sequence[Example], settings: Decontaminate) -> Iterator[_Item]:
-    """Items with the n-grams that are their own, wording of their task left out."""
+def _items(suite: str, items: Sequence[Example], boilerplate: int) -> Iterator[_Item]:
+    """Items as tokens, with which of them are their own."""
     texts = [tokens(" ".join([*(message.content for message in item.messages), *item.choices])) for item in items]
-    grams = [frozenset(_grams(text, [min(settings.n, len(text))])) if text else frozenset() for text in texts]
     shared: dict[str, Counter[Gram]] = defaultdict(Counter)
-    for item, own in zip(items, grams, strict=True):
-        shared[str(item.meta.get("task", ""))].update(own)
-    for item, text, own in zip(items, texts, grams, strict=True):
-        counts = shared[str(item.meta.get("task", ""))]
-        rare = frozenset(gram for gram in own if counts[gram] <= settings.boilerplate)
-        yield _Item(item.id, suite, rare if len(text) >= SHORTEST else frozenset(), tuple(text))
+    for item, text in zip(items, texts, strict=True):
+        shared[_task(item)].update(set(_grams(text, WORDING)))
+    for item, text in zip(items, texts, strict=True):
+        wording = {
+            place
+            for start, gram in enumerate(_grams(text, WORDING))
+            if shared[_task(item)][gram] > boilerplate
+            for place in range(start, start + WORDING)
+        }
+        yield _Item(item.id, suite, tuple(text), frozenset(range(len(text))) - wording)
 
 
-def _grams(text: Sequence[str], lengths: Sequence[int]) -> Iterator[Gram]:
-    for length in lengths:
-        for start in range(len(text) - length + 1):
-            yield tuple(text[start : start + length])
+def _task(item: Example) -> str:
+    return str(item.meta.get("task", ""))
+
+
+def _grams(text: Sequence[str], length: int) -> Iterator[Gram]:
+    for start in range(len(text) - length + 1):
+        yield tuple(text[start : start + length])

@@ -61,7 +61,9 @@ def _skill(name: str) -> type[Pebble]:
     """`Pebble` with one skill as its setting."""
     doc = f"Problems of the skill '{name}'."
     held = (list[str], Field(default=[name], description="The skill."))
-    return create_model(f"Pebble{name.title().replace('_', '')}", __base__=Pebble, __doc__=doc, skills=held)
+    return create_model(
+        f"Pebble{name.title().replace('_', '')}", __base__=Pebble, __doc__=doc, __module__=__name__, skills=held
+    )
 
 
 PebbleArithmetic = _skill("arithmetic")

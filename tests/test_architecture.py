@@ -45,7 +45,9 @@ def test_imports_point_down(module: str) -> None:
     for name in sorted(imported(module)):
         used = name.split(".")[1] if "." in name else part
         below = RANK[used] < RANK[part] or used == part or (part, used) in WITHIN
-        message = f"{module} imports {name}, which is not below it: move what both need down, or pass it in as an argument"
+        message = (
+            f"{module} imports {name}, which is not below it: move what both need down, or pass it in as an argument"
+        )
         assert below, message
 
 

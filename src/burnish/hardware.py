@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import cache
 from pathlib import Path
 
 
@@ -58,3 +60,23 @@ def describe() -> dict[str, str]:
         "memory": f"{memory_gib():.1f} GiB available",
         "bfloat16": "in hardware" if has_fast_bfloat16() else "emulated",
     }
+
+
+@cache
+def matmul_rate() -> float:
+    """Operations a second of a matrix product in the number format and on the device that `auto` means."""
+    import torch
+
+    where, _ = device()
+    kind = getattr(torch, dtype("auto", where)[0])
+    size = 4096 if where == "cuda" else 512
+    left, right = (torch.ones(size, size, dtype=kind, device=where) for _ in range(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with several, one busy core would make all wait, and the rate a matter of luck
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        (left @ right).sum().item()  # waits for the GPU
+        seconds.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return (1 if where == "cuda" else threads) * 2 * size**3 / min(seconds)

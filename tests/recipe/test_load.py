@@ -43,7 +43,11 @@ def test_evaluate_is_made_of_measurements(tmp_path: Path) -> None:
 
 
 def test_rounds_are_written_out(tmp_path: Path) -> None:
-    text = SUITES + "steps:\n" + DATA + """\
+    text = (
+        SUITES
+        + "steps:\n"
+        + DATA
+        + """\
   sft: {use: sft, data: $clean}
   improve:
     repeat: 2
@@ -54,6 +58,7 @@ def test_rounds_are_written_out(tmp_path: Path) -> None:
     carry: {model: $dpo}
   scores: {use: evaluate, models: [$improve.model], suites: [dev]}
 """
+    )
     nodes = load(text, tmp_path).nodes
     assert nodes["improve.1.pairs"].inputs["models"] == ["sft"]
     assert nodes["improve.1.dpo"].inputs == {"model": ["sft"], "data": ["improve.1.pairs"]}
@@ -81,7 +86,7 @@ def test_base_is_what_the_recipe_says(tmp_path: Path) -> None:
         ("  a: {use: filter, data: $a, with: [exat]}", "there is no filter 'exat'"),
         ("  a: {use: evaluate, models: [base], suites: [dve]}", "there is no suite 'dve'"),
         ("  a b: {use: ingest, from: x}", "'a b' cannot name a step"),
-        ("  a: {use: ingest, from: x}\n  b: {use: merge, models: [$a, $a]}", "$a makes a dataset, and a model is needed"),
+        ("  a: {use: ingest, from: x}\n  b: {use: merge, models: [$a, $a]}", "$a makes a dataset, and a model is"),
         ("  a: {use: measure, model: base, suite: dev}", "there is no step 'measure'"),
         ("  a: {repeat: 2, start: {m: base}, steps: {}}", "'m' must be in both `start` and `carry`"),
     ],

@@ -35,30 +35,23 @@ def as_row(planned: Planned) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the plan for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("step", "left"), ("does", "left"), ("state", "left"), ("rows", "right"),
-                           ("time", "right"), ("memory", "right"), ("disk", "right")):  # fmt: skip
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     steps = list(plan.unique())
+    rows = [("step", "does", "state", "rows", "time", "memory", "disk", "")]
     for planned in steps:
         needs = planned.expectation
-        state = {"cached": "cached", "resume": "resumes", "new": "new"}[planned.state]
-        why = f" ({planned.why})" if planned.why else ""
-        sizes = [_number(needs.rows), _duration(needs.seconds), _unit(needs.memory_gib, "GiB"),
-                 _unit(needs.disk_mib, "MiB")]  # fmt: skip
-        table.add_row(planned.node.name, planned.node.step.use, state + why, *sizes)
-    console = Console(highlight=False)
-    console.print(table)
+        sizes = (_number(needs.rows), _duration(needs.seconds), _unit(needs.memory_gib, "GiB"),
+                 _unit(needs.disk_mib, "MiB"))  # fmt: skip
+        rows.append((planned.node.name, planned.node.step.use, planned.state, *sizes, planned.why))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *row, why in rows:
+        left = "  ".join(f"{cell:<{width}}" for cell, width in zip(row[:3], widths, strict=False))
+        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(row[3:], widths[3:], strict=False))
+        print(f"{left}  {right}  {why}".rstrip())
     todo = [planned for planned in steps if planned.state != "cached"]
     known = [planned.expectation.seconds for planned in todo if planned.expectation.seconds is not None]
-    unknown = len(todo) - len(known)
-    console.print(
-        f"\n{len(steps)} steps, {len(steps) - len(todo)} cached; about {_duration(sum(known))} of work"
-        + (f" and {unknown} steps whose time is known after their first run in this store" if unknown else "")
-    )
+    guess = f"about {_duration(sum(known))} of work" + (f" and {len(todo) - len(known)} steps of unknown time"
+                                                        if len(known) < len(todo) else "")  # fmt: skip
+    print(f"\n{len(steps)} steps, {len(steps) - len(todo)} cached; {guess}")
 
 
 def _number(value: float | None) -> str:

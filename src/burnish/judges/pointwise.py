@@ -41,7 +41,7 @@ class Pointwise(Config):
     """Room for the judge's reply."""
 
     def score(self, engine: Engine, prompts: Sequence[Example], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
-        """Scores of every text of every prompt; a reply without a rating leaves its answer unscored, with the reason."""
+        """Scores of every text of every prompt; a reply without a rating leaves its answer unscored and says why."""
         asked = [
             (Message("user", PROMPT.format(scale=self.scale, request=_transcript(prompt), answer=text)),)
             for prompt, group in zip(prompts, texts, strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -137,13 +138,29 @@ def _file_hash(file: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def weight_bytes(ref: str) -> int | None:
-    """Bytes of the weights on disk, read from the headers' files; None for a model that is not here."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a model is."""
+
+    parameters: int
+    layers: int
+    bytes: int
+    """Of the weights on disk."""
+
+
+def size_of(ref: str | Path) -> Size | None:
+    """The size of a model (of an adapter: its base's), from its files' headers; None for a model that is not here."""
     try:
-        source = locate(ref).weights
+        path = locate(ref).weights.path
     except BurnishError:
         return None
-    return sum(file.stat().st_size for file in source.path.glob("*.safetensors")) if source.path else None
+    if path is None:
+        return None
+    tensors = [entry for file in path.glob("*.safetensors") for entry in tensor_header(file).values()]
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    layers = {**config, **config.get("text_config", {})}.get("num_hidden_layers", 0)
+    stored = sum(stop - start for start, stop in (entry["data_offsets"] for entry in tensors))
+    return Size(sum(math.prod(entry["shape"]) for entry in tensors), int(layers), stored)
 
 
 def tensor_header(file: Path) -> dict[str, Any]:

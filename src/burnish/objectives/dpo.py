@@ -17,7 +17,7 @@ class DPO(Config):
     """Raise the chosen answer over the rejected one, measured against the reference model."""
 
     needs_reference: ClassVar[bool] = True
-    unit: ClassVar[str] = "pairs"
+    unit: ClassVar[str] = "pair"
 
     beta: float = Field(default=0.1, gt=0)
     """How strongly to stay near the reference (1/nats). Lower drifts further; 0.01 to 0.5 is usual."""

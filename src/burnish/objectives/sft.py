@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class SFT(Config):
     """Mean negative log-likelihood over all learned tokens of an optimiser step."""
 
-    unit: ClassVar[str] = "tokens"
+    unit: ClassVar[str] = "token"
 
     def loss(self, logprobs: Tensor, weights: Tensor) -> LossOutput:
         """Sum of -weight x log p.

@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from burnish.config import Config, Document, Key, override, read_yaml, refs_of, validate
+from burnish.config import Config, Document, Key, dotted, override, read_yaml, refs_of, validate
 from burnish.errors import BurnishError, Problem, Problems, raise_all
 from burnish.registry import suggest
 from burnish.steps import STEPS
-from burnish.steps.base import SUITE, Step
+from burnish.steps.base import BASE, BASELINE, SUITE, Step
+from burnish.steps.measure import Measure
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 REFERENCE = re.compile(r"\$([A-Za-z][\w.@/-]*)")
-BASE = "base"
 OUTSIDE = "model:"
 """Prefix of an input that is a model from outside the store."""
 INNER_USES = {"suite", "measure"}
@@ -107,11 +107,13 @@ def _checked(document: Document, name: str, text: str) -> Recipe:
         if step is not None:
             steps[written.name] = (step, written.key)
     raise_all(problems)
+    name = config.name or name
     _add_implicit(config, steps)
+    _complete_reports(steps, name, _as_run(text, document))
     nodes = _resolve(config, steps, document, problems)
     raise_all(problems)
     ordered = _ordered(nodes, document)
-    return Recipe(config.name or name, config, document, text, ordered)
+    return Recipe(name, config, document, text, ordered)
 
 
 def _suites(
@@ -208,11 +210,33 @@ def _add_implicit(config: RecipeConfig, steps: dict[str, tuple[Step, Key]]) -> N
     """Parts of composed steps, the baseline before all else, and a report at the end."""
     for name, (step, key) in list(steps.items()):
         steps |= {part: (made, key) for part, made in step.parts(name).items()}
-    measure = STEPS.resolve("measure")
+    measured = {step.suite: step for step, _ in steps.values() if isinstance(step, Measure) and step.model == BASE}
     for suite in config.suites if any(step.phase == "training" for step, _ in steps.values()) else ():
-        steps[f"baseline@{suite}"] = (measure(use="measure", model=BASE, suite=suite), ("suites", suite))
+        # Where the recipe measures the base anyway, that is the baseline: the same settings make it the same artifact.
+        step = measured.get(suite) or Measure(use="measure", model=BASE, suite=suite)
+        steps[f"{BASELINE}{suite}"] = (step, ("suites", suite))
     if not any(step.kind == "report" for step, _ in steps.values()):
         steps["report"] = (STEPS.resolve("report")(use="report"), ("steps",))
+
+
+def _as_run(text: str, document: Document) -> str:
+    """The recipe's text with the overrides it was run with."""
+    sets = [f"# --set {dotted(key)}={_at(document.data, key)}\n" for key in sorted(document.overridden, key=dotted)]
+    return "".join(sets) + text
+
+
+def _at(data: Any, key: Key) -> Any:
+    for part in key:
+        data = data[part]
+    return data
+
+
+def _complete_reports(steps: dict[str, tuple[Step, Key]], title: str, recipe: str) -> None:
+    """Give report steps the recipe's name and text where they have none of their own."""
+    for name, (step, key) in steps.items():
+        if step.kind == "report":
+            own = {"title": title, "recipe": recipe, **step.model_dump(include={"title", "recipe"}, exclude_none=True)}
+            steps[name] = (step.model_copy(update=own), key)
 
 
 def _resolve(
@@ -264,7 +288,7 @@ def _target(ref: str, kind: str, config: RecipeConfig, steps: dict[str, tuple[St
 
 def _ordered(nodes: dict[str, Node], document: Document) -> dict[str, Node]:
     """Topological order: suites, then the baseline, then the order of the file as far as it can be kept."""
-    rank = {name: (0 if name.startswith(SUITE) else 1 if name.startswith("baseline@") else 2) for name in nodes}
+    rank = {name: (0 if name.startswith(SUITE) else 1 if name.startswith(BASELINE) else 2) for name in nodes}
     ordered: dict[str, Node] = {}
     trail: list[str] = []
 

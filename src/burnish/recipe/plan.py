@@ -12,9 +12,9 @@ from typing import Any, Literal
 from burnish import code
 from burnish.errors import BurnishError, Problem, raise_all
 from burnish.models.load import fingerprint
-from burnish.recipe.load import BASE, OUTSIDE, Node, Recipe
+from burnish.recipe.load import OUTSIDE, Node, Recipe
 from burnish.rng import seed_for
-from burnish.steps.base import SUITE, Expectation, Holds, Step, View
+from burnish.steps.base import BASE, SUITE, Expectation, Holds, Step, View
 from burnish.types import Example, PreferencePair
 from burnish.workspace import Artifact, Manifest, Workspace, digest
 
@@ -32,7 +32,7 @@ class Planned:
     outside: list[str]
     state: State
     why: str
-    """Why it is not cached."""
+    """Why it is not cached, where it was made before."""
     expectation: Expectation
 
 
@@ -91,7 +91,7 @@ class Plan:
     def _why_not(self, node: Node, inputs: dict[str, list[str]], seed: int, version: str) -> str:
         before = self._before.get(node.name)
         if before is None:
-            return "not made before"
+            return ""
         if before.inputs != inputs:
             changed = [label for label in inputs if before.inputs.get(label) != inputs[label]]
             return "changed input: " + ", ".join(changed or ["fewer inputs"])
@@ -118,17 +118,18 @@ class Plan:
         return self.store.find(planned.id) if planned else None
 
     @cached_property
-    def _speeds(self) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
+    def _speeds(self) -> dict[tuple[str, int | None], list[float]]:
+        found: dict[tuple[str, int | None], list[float]] = {}
         for artifact in self.store.artifacts():
-            work, seconds = artifact.manifest.summary.get("work"), artifact.manifest.seconds
-            if work and seconds > 0:
-                found.setdefault(artifact.manifest.use, []).append(work / seconds)
+            summary, seconds = artifact.manifest.summary, artifact.manifest.seconds
+            if summary.get("work") and seconds > 0:
+                key = (artifact.manifest.use, summary.get("model_bytes"))
+                found.setdefault(key, []).append(summary["work"] / seconds)
         return found
 
-    def speed(self, use: str) -> float | None:
-        """Median units of work a second among the last ten results of a step type in this store."""
-        seen = self._speeds.get(use, [])
+    def speed(self, use: str, model_bytes: int | None) -> float | None:
+        """Median work a second of the last ten results of a step type with a model of this size in this store."""
+        seen = self._speeds.get((use, model_bytes), [])
         return statistics.median(seen[-10:]) if seen else None
 
     def unique(self) -> Iterator[Planned]:
@@ -194,8 +195,8 @@ class _NodeView:
         planned = self._plan.steps.get(node.name)
         return planned.expectation if planned else node.step.expect(_NodeView(self._plan, node))
 
-    def speed(self, use: str) -> float | None:
-        return self._plan.speed(use)
+    def speed(self, use: str, model_bytes: int | None = None) -> float | None:
+        return self._plan.speed(use, model_bytes)
 
 
 def _manifests_before(name: str, store: Workspace) -> dict[str, Manifest]:

@@ -20,6 +20,10 @@ ModelRefs = Annotated[list[str], Ref("model")]
 
 SUITE = "suite:"
 """Prefix of a reference to a frozen suite."""
+BASE = "base"
+"""The reference to the model that a recipe starts from, the baseline of every comparison."""
+BASELINE = "baseline@"
+"""Prefix of the steps that measure the base on each suite before all else."""
 MODEL = "model"
 """The folder inside a model artifact that any Hugging Face program can load."""
 
@@ -59,8 +63,8 @@ class View(Protocol):
     def expect(self, ref: str) -> Expectation:
         """The expectation of the step behind a reference."""
 
-    def speed(self, use: str) -> float | None:
-        """Units of work a second that this store has measured for a step type; see `Step.work`."""
+    def speed(self, use: str, model_bytes: int | None = None) -> float | None:
+        """Work a second that this store has measured for a step type and size of model (`work` in summaries)."""
 
 
 @dataclass(slots=True)

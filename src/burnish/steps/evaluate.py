@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from burnish.errors import Problem
-from burnish.steps.base import Expectation, Inputs, ModelRefs, Phase, Running, Step, View
+from burnish.steps.base import BASE, Expectation, Inputs, ModelRefs, Phase, Running, Step, View
 from burnish.steps.measure import Decoding, Measure
-
-BASELINE = "base"
 
 
 class Evaluate(Decoding):
@@ -29,12 +27,12 @@ class Evaluate(Decoding):
     """Names of suites."""
 
     def _labels(self) -> list[str]:
-        return [BASELINE, *(ref.removeprefix("$") for ref in self.models if ref != BASELINE)]
+        return [BASE, *(ref.removeprefix("$") for ref in self.models if ref != BASE)]
 
     def parts(self, name: str) -> dict[str, Step]:
         """A measurement for each model and suite."""
         settings = self.model_dump(exclude={"use", "models", "suites"})
-        refs = [BASELINE, *(ref for ref in self.models if ref != BASELINE)]
+        refs = [BASE, *(ref for ref in self.models if ref != BASE)]
         return {
             f"{name}/{label}@{suite}": Measure(use="measure", model=ref, suite=suite, **settings)
             for label, ref in zip(self._labels(), refs, strict=True)
@@ -64,7 +62,7 @@ class Evaluate(Decoding):
             for suite in self.suites:
                 artifact = next(scores)
                 outcomes = read_outcomes(artifact.file("outcomes.jsonl"))
-                if label == BASELINE:
+                if label == BASE:
                     baseline[suite] = outcomes
                 table[label][suite] = {
                     "reports": artifact.manifest.summary["reports"],

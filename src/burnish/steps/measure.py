@@ -11,9 +11,11 @@ from pydantic import Field
 
 from burnish.data.io import read_examples
 from burnish.errors import Problem
+from burnish.models.load import size_of
 from burnish.registry import suggest
+from burnish.steps import estimate
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
-from burnish.types import Sampling
+from burnish.types import Example, Sampling
 from burnish.workspace import Artifact
 
 
@@ -31,6 +33,16 @@ class Decoding(Step):
         content = super().content()
         content.pop("batch_tokens")
         return content
+
+    def answering(self, view: View, model: str, answers: float | None, prompt: float, written: float) -> Expectation:
+        """What so many answers behind prompts of so many tokens take: at the speed the store has seen, or a guess."""
+        size = size_of(view.root(model))
+        speed = view.speed(self.use, size.bytes if size else None)
+        seconds = None
+        if answers is not None:
+            guess = estimate.answering_seconds(size, answers, prompt, written, self.batch_tokens)
+            seconds = answers / speed if speed else guess
+        return Expectation(answers, seconds, estimate.memory(size))
 
 
 class Measure(Decoding):
@@ -65,9 +77,10 @@ class Measure(Decoding):
             yield from (Problem(problem.what, "models", problem.hint) for problem in check(view.root(self.model)))
 
     def expect(self, view: View) -> Expectation:
-        items = view.expect(SUITE + self.suite).rows
-        speed = view.speed("measure")
-        return Expectation(items, items / speed if items and speed else None, model_memory(view, self.model))
+        items = view.sample(SUITE + self.suite)
+        written = 0.0 if all(isinstance(item, Example) and item.choices for item in items) else self.max_tokens
+        rows = view.expect(SUITE + self.suite).rows
+        return self.answering(view, self.model, rows, estimate.mean_tokens(items), written)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.engines.local import open_engine
@@ -90,7 +103,7 @@ class Measure(Decoding):
         return {
             "reports": [asdict(row) for row in reports],
             "template": engine.template_hash,
-            "work": len(items),
+            **work_done(len(items), inputs.model("model")),
             "headline": f"{overall.mean:.1%} [{overall.low:.1%}, {overall.high:.1%}] over {len(items)} items"
             + (f", {overall.unscored} unscored" if overall.unscored else ""),
         }
@@ -111,9 +124,7 @@ def count_usage(run: Running, engine: Any) -> None:
     run.usage.calls += engine.usage.calls
 
 
-def model_memory(view: View, ref: str, copies: float = 1.0) -> float | None:
-    """GiB for a model's weights, `copies` times; None when its files are not here."""
-    from burnish.models.load import weight_bytes
-
-    size = weight_bytes(view.root(ref))
-    return None if size is None else size * copies / 2**30 + 0.4  # the interpreter with torch loaded
+def work_done(count: float, model: str) -> dict[str, Any]:
+    """What a summary says so that later plans know the speed: units of work, and the size of the model."""
+    size = size_of(model)
+    return {"work": count, "model_bytes": size.bytes if size else None}

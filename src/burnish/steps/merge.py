@@ -11,8 +11,9 @@ from pydantic import Field
 from burnish.config import Table
 from burnish.errors import Problem
 from burnish.merging.methods import METHODS
+from burnish.models.load import size_of
+from burnish.steps import estimate
 from burnish.steps.base import MODEL, Expectation, Inputs, ModelRef, ModelRefs, Phase, Running, Step, View
-from burnish.steps.measure import model_memory
 
 
 class Merge(Step):
@@ -38,8 +39,10 @@ class Merge(Step):
             yield Problem(problem, "method")
 
     def expect(self, view: View) -> Expectation:
-        memory = model_memory(view, self.models[0], copies=0.5)
-        return Expectation(seconds=5.0, memory_gib=memory, disk_mib=model_disk(view, self.models[0]))
+        size = size_of(view.root(self.models[0]))
+        # One pass over every model's file; half a gigabyte a second of reading, adding up and writing.
+        seconds = 1 + size.bytes * (len(self.models) + 1) / 5e8 if size else None
+        return Expectation(None, seconds, estimate.memory(size, copies=0.5), estimate.disk(size))
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.merging.merge import merge_models
@@ -49,11 +52,3 @@ class Merge(Step):
         base = locate(inputs.model("base")) if self.base else None
         report = merge_models(sources, base, METHODS.build(self.method), run.folder / MODEL)
         return {"merge": asdict(report), "headline": f"{report.tensors} tensors of {len(sources)} models"}
-
-
-def model_disk(view: View, ref: str) -> float | None:
-    """MiB of a model's weights on disk; None when they are not here."""
-    from burnish.models.load import weight_bytes
-
-    size = weight_bytes(view.root(ref))
-    return None if size is None else size / 2**20

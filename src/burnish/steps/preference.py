@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from burnish.config import Table
 from burnish.data.io import read_pairs
 from burnish.errors import Problem
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import MODEL, Inputs, Running, View
-from burnish.steps.rendering import check_rendering, check_training_data, render_all
-from burnish.steps.sft import Training, summary
+from burnish.steps.rendering import check_rendering, render_all
+from burnish.steps.sft import Training
 from burnish.types import PreferencePair
 
 if TYPE_CHECKING:
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
 class Preference(Training):
     """Preference alignment. The reference is the starting model; its log-probabilities are computed once and kept."""
 
+    unit: ClassVar[Literal["token", "pair"]] = "pair"
+
     use: Literal["preference"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "dpo"
     """The loss: dpo, {dpo: {beta: 0.1}}."""
 
     def check(self, view: View) -> Iterator[Problem]:
-        yield from check_training_data(view, self.data, "pairs")
+        yield from super().check(view)
         rows = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
         yield from check_rendering(view, self.model, rows, render_pair)
 
@@ -48,7 +49,7 @@ class Preference(Training):
         result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder)
         lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
-        return summary(asdict(result), kept.dropped, kept.truncated, len(pairs), lm.chat.hash, self.train.epochs)
+        return self.summary(result, kept, lm.chat.hash, inputs.model("model"))
 
 
 def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:

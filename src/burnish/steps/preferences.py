@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +15,8 @@ from burnish.data.preferences import Answer, pair_up
 from burnish.errors import Problem
 from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
-from burnish.steps.measure import Decoding, count_usage, model_memory
+from burnish.steps.estimate import mean_tokens
+from burnish.steps.measure import Decoding, count_usage, work_done
 from burnish.types import Completion, Example, Sampling, Score
 
 
@@ -59,9 +61,9 @@ class Preferences(Decoding):
     def expect(self, view: View) -> Expectation:
         rows = view.expect(self.prompts).rows
         rows = min(rows, self.limit or rows) if rows is not None else None
-        work = rows * self.n * len(self.models) if rows is not None else None
-        speed = view.speed("preferences")
-        return Expectation(rows, work / speed if work and speed else None, model_memory(view, self.models[0]))
+        answers = rows * self.n * len(self.models) if rows is not None else None
+        needs = self.answering(view, self.models[0], answers, mean_tokens(view.sample(self.prompts)), self.max_tokens)
+        return replace(needs, rows=rows)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         prompts = read_examples(inputs.artifact("prompts").file("rows.jsonl"))[: self.limit]
@@ -85,7 +87,7 @@ class Preferences(Decoding):
             "longer_chosen": result.longer_chosen,
             "card": card(result.pairs),
             "certified": inputs.artifact("prompts").manifest.certified,
-            "work": len(prompts) * self.n * len(self.models),
+            **work_done(len(prompts) * self.n * len(self.models), inputs.models("models")[0]),
             "headline": f"{len(result.pairs)} pairs from {len(prompts)} prompts, "
             f"chosen is longer in {result.longer_chosen:.0%}",
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.errors import BurnishError, DataError, Problem
 from burnish.steps.base import SUITE, View
-from burnish.types import Example, Message, PreferencePair
+from burnish.types import Example, PreferencePair
 
 if TYPE_CHECKING:
     from burnish.models.chat import ChatTemplate
@@ -59,12 +59,17 @@ def render_all(
 
 def cuts(row: Row) -> Iterator[Row]:
     """The row with ever fewer whole turns: an example loses its last turns, a pair the oldest of its prompt."""
-    if isinstance(row, Example):
-        for stop in range(len(row.messages) - 1, 1, -1):
-            if row.messages[stop - 1].role == "assistant":
-                yield replace(row, messages=row.messages[:stop])
-        return
-    system: tuple[Message, ...] = row.prompt[:1] if row.prompt[0].role == "system" else ()
+    return _fewer_turns(row) if isinstance(row, Example) else _later_start(row)
+
+
+def _fewer_turns(row: Example) -> Iterator[Example]:
+    for stop in range(len(row.messages) - 1, 1, -1):
+        if row.messages[stop - 1].role == "assistant":
+            yield replace(row, messages=row.messages[:stop])
+
+
+def _later_start(row: PreferencePair) -> Iterator[PreferencePair]:
+    system = row.prompt[:1] if row.prompt[0].role == "system" else ()
     for start in range(len(system) + 1, len(row.prompt)):
         if row.prompt[start].role == "user":
             yield replace(row, prompt=(*system, *row.prompt[start:]))

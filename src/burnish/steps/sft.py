@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,12 +12,17 @@ from burnish.config import Table
 from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.models.adapters import Lora
+from burnish.models.load import size_of
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import MODEL, DatasetRef, Expectation, Inputs, ModelRef, Phase, Running, Step, View
-from burnish.steps.measure import model_memory
-from burnish.steps.merge import model_disk
-from burnish.steps.rendering import Overlong, check_rendering, check_training_data, render_all
+from burnish.steps.estimate import disk, mean_tokens, memory, training_seconds
+from burnish.steps.measure import work_done
+from burnish.steps.rendering import Kept, Overlong, check_rendering, check_training_data, render_all
 from burnish.training.optim import Optimization
+from burnish.types import Example
+
+if TYPE_CHECKING:
+    from burnish.training.state import TrainResult
 
 
 class Training(Step):
@@ -25,6 +30,8 @@ class Training(Step):
 
     kind: ClassVar[str] = "model"
     phase: ClassVar[Phase] = "training"
+    unit: ClassVar[Literal["token", "pair"]]
+    """What the step's objectives sum over."""
 
     model: ModelRef = "base"
     """The model to start from."""
@@ -38,31 +45,59 @@ class Training(Step):
     """Longest row in tokens; the model's context when left out."""
     overlong: Overlong = "error"
     """Rows that are longer: stop with an error, drop them, or truncate them by whole turns. All are counted."""
+    objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")]
+    """The loss."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights while training; `burnish doctor` says what auto is here, and why."""
 
+    def check(self, view: View) -> Iterator[Problem]:
+        yield from check_training_data(view, self.data, "examples" if self.unit == "token" else "pairs")
+        unit = getattr(OBJECTIVES.build(self.objective), "unit", None)
+        if unit != self.unit:
+            fitting = [row.name for row in OBJECTIVES if OBJECTIVES.resolve(row.name).unit == self.unit]
+            what = f"this objective's unit is {unit!r}, and the step `{self.use}` sums over '{self.unit}'"
+            yield Problem(what, "objective", "objectives that fit: " + ", ".join(fitting))
+
     def expect(self, view: View) -> Expectation:
-        rows = view.expect(self.data).rows
-        seen = rows * self.train.epochs if rows is not None else None
-        speed = view.speed(self.use)
+        rows, size = view.expect(self.data).rows, size_of(view.root(self.model))
+        seconds = None
+        if rows is not None:
+            speed = view.speed(self.use, size.bytes if size else None)
+            tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
+            seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
         # Weights, gradients, two moments and a master copy: about 16 bytes a parameter that trains (2 on disk).
-        memory = model_memory(view, self.model, copies=2.0 if self.lora else 8.0)
-        disk = model_disk(view, self.model)
-        if self.lora and disk:
-            disk *= 0.05
-        return Expectation(rows, seen / speed if seen and speed else None, memory, disk)
+        needed = memory(size, copies=2.0 if self.lora else 8.0)
+        return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
+
+    def summary(self, result: TrainResult, kept: Kept, template: str, model: str) -> dict[str, Any]:
+        """The manifest's summary."""
+        lost = "".join(f", {count} rows dropped: {why}" for why, count in kept.dropped.items())
+        cut = f", {kept.truncated} rows truncated" if kept.truncated else ""
+        return {
+            "training": asdict(result),
+            "unit": self.unit,
+            "rows_in": len(kept.rows) + sum(kept.dropped.values()),
+            "rows": len(kept.rows),
+            "dropped": kept.dropped,
+            "truncated": kept.truncated,
+            "template": template,
+            **work_done(len(kept.rows) * self.train.epochs, model),
+            "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps{lost}{cut}",
+        }
 
 
 class Sft(Training):
     """Supervised fine-tuning on conversations. Only assistant turns are learned, unless a message says otherwise."""
+
+    unit: ClassVar[Literal["token", "pair"]] = "token"
 
     use: Literal["sft"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "sft"
     """The loss."""
 
     def check(self, view: View) -> Iterator[Problem]:
-        yield from check_training_data(view, self.data, "examples")
-        rows = view.sample(self.data)
+        yield from super().check(view)
+        rows = [row for row in view.sample(self.data) if isinstance(row, Example)]
         yield from check_rendering(view, self.model, rows, lambda template, row: template.render(row.messages))
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
@@ -81,23 +116,4 @@ class Sft(Training):
         result = train_supervised(lm, kept.rows, objective, self.train, seed=run.seed, folder=run.folder)
         lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
-        return summary(asdict(result), kept.dropped, kept.truncated, len(examples), lm.chat.hash, self.train.epochs)
-
-
-def summary(result: dict[str, Any], dropped: dict[str, int], truncated: int, rows_in: int, template: str,
-            epochs: float) -> dict[str, Any]:  # fmt: skip
-    """The manifest's summary of a training step."""
-    rows = rows_in - sum(dropped.values())
-    first, last = result["loss_first"], result["loss_last"]
-    lost = f", {rows_in - rows} rows dropped" if rows < rows_in else ""
-    cut = f", {truncated} rows truncated" if truncated else ""
-    return {
-        "training": result,
-        "rows_in": rows_in,
-        "rows": rows,
-        "dropped": dropped,
-        "truncated": truncated,
-        "template": template,
-        "work": rows * epochs,
-        "headline": f"loss {first:.3f} to {last:.3f} in {result['steps']} steps{lost}{cut}",
-    }
+        return self.summary(result, kept, lm.chat.hash, inputs.model("model"))

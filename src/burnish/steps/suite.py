@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from burnish.data.io import write_rows
 from burnish.errors import BurnishError, Problem
 from burnish.evaluation.tasks import TASKS, freeze, outside
 from burnish.steps.base import Expectation, Inputs, Phase, Running, Step, View
+from burnish.types import Example
 
 
 class Suite(Step):
@@ -46,11 +48,18 @@ class Suite(Step):
                 where = f"{error.where}: " if error.where else ""
                 yield Problem(where + error.what, f"tasks.{count}", error.hint)
 
+    @cached_property
+    def _items(self) -> list[Example]:
+        return freeze(self.tasks, self.seed)
+
+    def sample(self, view: View) -> Sequence[Example]:
+        return self._items
+
     def expect(self, view: View) -> Expectation:
-        return Expectation(rows=float(len(freeze(self.tasks, self.seed))), seconds=1.0)
+        return Expectation(rows=float(len(self._items)), seconds=1.0)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
-        items = freeze(self.tasks, self.seed)
+        items = self._items
         write_rows(run.folder / "items.jsonl", items)
         tasks = Counter(str(item.meta["task"]) for item in items)
         return {"rows": len(items), "tasks": dict(tasks), "looks": self.looks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +14,8 @@ from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.registry import split_choice, suggest
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, View
-from burnish.steps.measure import Decoding, count_usage, model_memory, spend_look
+from burnish.steps.estimate import mean_tokens
+from burnish.steps.measure import Decoding, count_usage, spend_look, work_done
 from burnish.test_time import STRATEGIES
 from burnish.types import Sampling
 from burnish.workspace import Artifact
@@ -51,9 +52,9 @@ class TestTime(Decoding):
 
     def expect(self, view: View) -> Expectation:
         items = view.expect(SUITE + self.suite).rows
-        work = items * max(self.n) if items is not None else None
-        speed = view.speed("test_time")
-        return Expectation(items, work / speed if work and speed else None, model_memory(view, self.model))
+        answers = items * max(self.n) if items is not None else None
+        prompt = mean_tokens(view.sample(SUITE + self.suite))
+        return replace(self.answering(view, self.model, answers, prompt, self.max_tokens), rows=items)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.engines.cache import load_completions, save_completions
@@ -87,7 +88,7 @@ class TestTime(Decoding):
             "curves": curves,
             "items": len(items),
             "left_out": len(every) - len(items),
-            "work": len(items) * max(self.n),
+            **work_done(len(items) * max(self.n), inputs.model("model")),
             "headline": _headline(curves),
         }
 

@@ -134,5 +134,5 @@ def train_preference(
             note(f"preference: at step {step} chosen answers are {-row['chosen_gain']:.1f} nats less likely than at the"
                  " start; the loss falls because rejected ones fall faster")  # fmt: skip
 
-    return train(lm, len(pairs), micros, optimization, unit="pairs", label="preference", seed=seed, folder=folder,
+    return train(lm, len(pairs), micros, optimization, label="preference", seed=seed, folder=folder,
                  checkpoint_every_s=checkpoint_every_s, after=after)  # fmt: skip

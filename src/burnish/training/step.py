@@ -26,7 +26,7 @@ Micro = tuple[int, Callable[[], LossOutput]]
 
 def train(
     lm: LanguageModel, rows: int, micros: Callable[[list[int]], tuple[float, Sequence[Micro]]],
-    optimization: Optimization, *, unit: str, label: str, seed: int, folder: Path,
+    optimization: Optimization, *, label: str, seed: int, folder: Path,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S, after: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done.
@@ -39,9 +39,7 @@ def train(
         TrainingError: there is nothing to learn from, or a loss that is not finite.
     """
     if rows == 0:
-        raise TrainingError(
-            "there are no rows to train on", hint="`burnish show dropped RUN:STEP` says why"
-        )
+        raise TrainingError("there are no rows to train on", hint="`burnish show dropped RUN:STEP` says why")
     _seed(lm, seed)
     parameters = [parameter for parameter in lm.model.parameters() if parameter.requires_grad]
     optimizer = MasterAdamW(parameters, optimization)

@@ -42,5 +42,5 @@ def train_supervised(
         count = sum(sum(row.weights) for row in chosen)
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
 
-    return train(lm, len(rows), micros, optimization, unit="tokens", label="supervised", seed=seed, folder=folder,
+    return train(lm, len(rows), micros, optimization, label="supervised", seed=seed, folder=folder,
                  checkpoint_every_s=checkpoint_every_s)  # fmt: skip

@@ -1,0 +1,63 @@
+"""What a step will need, from the sizes of its model and rows and from what this machine does in a second.
+
+Times are right within a factor of two or three, which tells minutes from hours. Once a store has seen a step with a
+model of the same size, its own measured speed is used instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from burnish import hardware
+from burnish.types import Example, PreferencePair
+
+if TYPE_CHECKING:
+    from burnish.models.load import Size
+
+SHARE = 0.15
+"""Share of the machine's rate of matrix products that a model reaches; small ones with short rows reach less."""
+LAYER_SECONDS = 3e-4
+"""Time of one layer for one token, however few rows are in the batch: the launch of some thirty small operations."""
+CHARACTERS = 3.5
+"""Characters in a token of usual text."""
+TORCH_GIB = 0.4
+"""The interpreter with torch loaded."""
+
+
+def memory(size: Size | None, copies: float = 1.0) -> float | None:
+    """GiB for a model's weights, `copies` times."""
+    return None if size is None else size.bytes * copies / 2**30 + TORCH_GIB
+
+
+def disk(size: Size | None, share: float = 1.0) -> float | None:
+    """MiB of a model, or of a share of it, on disk."""
+    return None if size is None else size.bytes * share / 2**20
+
+
+def tokens_in(row: Example | PreferencePair) -> float:
+    """About how many tokens a row has; a pair's prompt counts for both of its answers."""
+    if isinstance(row, Example):
+        return sum(len(message.content) for message in row.messages) / CHARACTERS
+    prompt = sum(len(message.content) for message in row.prompt)
+    return (2 * prompt + len(row.chosen) + len(row.rejected)) / CHARACTERS
+
+
+def mean_tokens(rows: Sequence[Example | PreferencePair]) -> float:
+    """Mean tokens of the rows that are known so far; 256 when none is."""
+    return sum(map(tokens_in, rows)) / len(rows) if rows else 256.0
+
+
+def training_seconds(size: Size | None, tokens: float) -> float | None:
+    """Time to train on so many tokens: six operations a parameter and token."""
+    return None if size is None else 6 * size.parameters * tokens / (SHARE * hardware.matmul_rate())
+
+
+def answering_seconds(size: Size | None, answers: float, prompt: float, written: float, batch_tokens: int
+                      ) -> float | None:  # fmt: skip
+    """Time to write answers of so many tokens behind prompts of so many, each prompt read once."""
+    if size is None:
+        return None
+    rows = max(1.0, min(answers, batch_tokens / (prompt + written)))
+    token = 2 * size.parameters / (SHARE * hardware.matmul_rate())
+    return answers * prompt * token + answers / rows * written * (size.layers * LAYER_SECONDS + rows * token)

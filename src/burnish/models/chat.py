@@ -84,8 +84,9 @@ class ChatTemplate:
         found = []
         if closed.startswith(opened):
             tail = self.tokenizer(closed[len(opened) :], add_special_tokens=False)["input_ids"]
-            special = [token for token in tail if token in self.tokenizer.all_special_ids]
-            found += special[:1]
+            # `all_special_ids` knows only tokens with a role (eos, pad); a turn may end with another special one.
+            special = {token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
+            found += [token for token in tail if token in special][:1]
         eos = self.tokenizer.eos_token_id
         if eos is not None and eos not in found:
             found.append(eos)
@@ -118,11 +119,12 @@ class ChatTemplate:
         return self.render([*quiet, Message("assistant", answer, train=True)])
 
     def _span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
-        """Characters of a turn in the whole text, from where generation would start to the end of what it wrote."""
+        """Characters of a turn in the whole text: of an answer, from where generation would start to its end."""
         message = messages[index]
-        before = self.written(messages[:index], answer=message.role == "assistant")
+        answer = message.role == "assistant"
+        before = self.written(messages[:index], answer) if index else ""
         through = self.written(messages[: index + 1])
-        if through.startswith(before) and text.startswith(through):
+        if answer and through.startswith(before) and text.startswith(through):
             return len(before), len(through)
         # The template writes earlier turns otherwise once later ones follow (it drops their thinking, say): find what
         # it kept of this turn, which must be there once and followed by the same ending.

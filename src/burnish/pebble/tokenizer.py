@@ -57,6 +57,6 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
         pad_token=PAD,
         additional_special_tokens=[DOCUMENT_END, SYSTEM, USER, ASSISTANT],
         chat_template=CHAT_TEMPLATE,
-        model_max_length=1024,
+        model_max_length=512,
         clean_up_tokenization_spaces=False,
     )

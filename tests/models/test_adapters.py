@@ -1,0 +1,84 @@
+"""Adapters: no change at the start, only the adapter trains, peft reads what is saved, folding is exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from burnish.errors import ModelError
+from burnish.models.adapters import Lora, attach, fold
+from burnish.models.load import LanguageModel, load_model
+
+IDS = torch.arange(10, 30)[None]
+
+
+def logits(lm: LanguageModel) -> torch.Tensor:
+    with torch.no_grad():
+        return lm.model(input_ids=IDS).logits
+
+
+def stirred(lm: LanguageModel) -> LanguageModel:
+    """An adapter that has learned something."""
+    torch.manual_seed(3)
+    for name, parameter in lm.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return lm
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_fresh_adapter_changes_nothing_and_alone_is_trained(kind: str, tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model(kind, tmp_path), dtype="float32")
+    before = logits(base)
+    lm = attach(base, Lora(rank=4), seed=0)
+    assert torch.equal(logits(lm), before)
+    trained = {name for name, parameter in lm.model.named_parameters() if parameter.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+
+
+def test_the_adapters_start_follows_from_the_seed_and_leaves_the_global_stream_alone(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("llama", tmp_path)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first, second, other = (
+        dict(attach(load_model(folder, dtype="float32"), Lora(rank=4), seed).model.named_parameters())
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    down = next(name for name in first if "lora_A" in name)
+    assert torch.equal(first[down], second[down]) and not torch.equal(first[down], other[down])
+
+
+def test_saved_adapters_are_read_by_peft_and_by_us(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("qwen3", tmp_path / "base")
+    lm = stirred(attach(load_model(folder, dtype="float32"), Lora(rank=4), seed=0))
+    lm.save(tmp_path / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    with torch.no_grad():
+        assert torch.equal(theirs(input_ids=IDS).logits, logits(lm))
+    again = load_model(tmp_path / "adapter", dtype="float32")
+    assert again.source.adapter and torch.equal(logits(again), logits(lm))
+
+
+@pytest.mark.parametrize("settings", [{}, {"rslora": True}, {"dora": True}, {"targets": ["q_proj"], "alpha": 3.0}])
+def test_folding_keeps_the_answers(settings: dict[str, object], tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model("llama", tmp_path), dtype="float32")
+    plain = logits(base)
+    lm = stirred(attach(base, Lora(rank=4, **settings), seed=0))  # type: ignore[arg-type]
+    folded = fold(lm)
+    assert not hasattr(folded.model, "peft_config")
+    assert torch.allclose(logits(folded), logits(lm), atol=1e-4)
+    assert not torch.allclose(logits(folded), plain, atol=1e-2)
+
+
+def test_a_target_that_no_matrix_has_is_an_error(tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model("llama", tmp_path), dtype="float32")
+    with pytest.raises(ModelError, match="adapter does not fit") as caught:
+        attach(base, Lora(targets=["nowhere"]), seed=0)
+    assert "all-linear" in caught.value.hint

@@ -1,0 +1,114 @@
+"""Chat templates: what is learned, for templates of several families, checked token by token."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+
+from burnish.errors import ModelError
+from burnish.models.chat import ChatTemplate, mask_view
+from burnish.types import Message
+
+TALK = (
+    Message("user", "What is 17 plus 25?"),
+    Message("assistant", "The answer is 42."),
+    Message("user", "Sure?"),
+    Message("assistant", "Quite sure."),
+)
+
+
+def template(kind: str) -> ChatTemplate:
+    return ChatTemplate(tiny.tiny_tokenizer(kind))
+
+
+def learned(chat: ChatTemplate, messages: tuple[Message, ...]) -> list[str]:
+    """The text of each learned turn."""
+    rendered = chat.render(messages)
+    return [chat.tokenizer.decode(rendered.ids[turn.start : turn.stop]) for turn in rendered.turns]
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_exactly_the_answers_and_their_stop_tokens_are_learned(kind: str) -> None:
+    chat = template(kind)
+    end = tiny.ENDS.get(kind, "<|im_end|>")
+    assert learned(chat, TALK) == [f"The answer is 42.{end}", f"Quite sure.{end}"]
+    rendered = chat.render(TALK)
+    inside = {place for turn in rendered.turns for place in range(turn.start, turn.stop)}
+    assert {place for place, weight in enumerate(rendered.weights) if weight} == inside
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_training_sees_the_tokens_that_serving_sees(kind: str) -> None:
+    chat = template(kind)
+    for stop in (2, 4):
+        rendered, prompt = chat.render(TALK[:stop]), chat.ids(TALK[: stop - 1], answer=True)
+        assert list(rendered.ids[: len(prompt)]) == prompt
+        assert rendered.turns[-1].start == len(prompt)
+        assert list(rendered.ids) == chat.ids(TALK[:stop], answer=False)
+
+
+def test_a_template_that_drops_earlier_thinking_trains_what_it_keeps() -> None:
+    chat = template("qwen3")
+    thinking = Message("assistant", "<think>17+25</think>42")
+    assert learned(chat, (TALK[0], thinking)) == ["<think>17+25</think>42<|im_end|>"]
+    assert learned(chat, (TALK[0], thinking, *TALK[2:])) == ["42<|im_end|>", "Quite sure.<|im_end|>"]
+
+
+def test_a_rewritten_turn_that_cannot_be_told_apart_is_an_error() -> None:
+    same = Message("assistant", "<think>a</think>42")
+    with pytest.raises(ModelError, match="turn 1 .assistant. cannot be found"):
+        template("qwen3").render((TALK[0], same, TALK[2], same, TALK[2], TALK[3]))
+
+
+def test_a_message_may_say_whether_it_is_learned() -> None:
+    chat = template("llama")
+    quiet = Message("assistant", "The answer is 42.", train=False)
+    assert learned(chat, (TALK[0], quiet, *TALK[2:])) == ["Quite sure.<|im_end|>"]
+    asked = Message("user", "What is 17 plus 25?", train=True)
+    assert "What is 17 plus 25?" in learned(chat, (asked, TALK[1]))[0]
+
+
+def test_only_the_answer_of_a_pair_is_learned() -> None:
+    chat = template("gemma3")
+    rendered = chat.answer_ids(TALK[:3], "Quite sure.")
+    assert [chat.tokenizer.decode(rendered.ids[t.start : t.stop]) for t in rendered.turns] == ["Quite sure.<end_of_turn>"]
+
+
+def test_an_empty_answer_is_an_error() -> None:
+    with pytest.raises(ModelError, match="turn 1 .assistant. would train no token"):
+        template("llama").render((TALK[0], Message("assistant", "")))
+
+
+def test_an_answer_without_a_stop_token_is_an_error() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    with pytest.raises(ModelError, match="never learn to end its answer"):
+        ChatTemplate(tokenizer).render(TALK)
+
+
+def test_a_tokenizer_without_a_template_is_an_error() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        ChatTemplate(tokenizer)
+
+
+def test_what_a_template_refuses_is_said() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    tokenizer.chat_template = "{{ raise_exception('no system turns here') }}"
+    with pytest.raises(ModelError, match="no system turns here"):
+        ChatTemplate(tokenizer).written(TALK)
+
+
+def test_stop_tokens_are_what_the_template_writes_and_the_models_own() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    tokenizer.eos_token = "<eos>"
+    assert ChatTemplate(tokenizer).stop_ids == tuple(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<eos>"]))
+
+
+def test_the_view_marks_learned_tokens_and_stops() -> None:
+    chat = template("mistral")
+    view = mask_view(chat.render(TALK[:2]), chat.tokenizer)
+    styles = {view.plain[span.start : span.end]: str(span.style) for span in view.spans}
+    assert "".join(text for text in styles if text) and view.plain == chat.written(TALK[:2])
+    assert [text for text, style in styles.items() if "underline" in style] == ["<|im_end|>"]

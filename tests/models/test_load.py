@@ -1,0 +1,118 @@
+"""Finding and opening models: every broken folder says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from burnish.errors import ModelError
+from burnish.models.load import check, fingerprint, load_model, load_tokenizer, locate, size_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.tiny_model("llama", tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_models_of_all_families_load_and_save(kind: str, tmp_path: Path) -> None:
+    lm = load_model(tiny.tiny_model(kind, tmp_path / "a"), dtype="float32")
+    assert check(str(tmp_path / "a")) == []
+    lm.save(tmp_path / "b")
+    again = load_model(tmp_path / "b", dtype="float32")
+    assert again.chat.hash == lm.chat.hash
+    for (name, before), after in zip(lm.model.named_parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(before, after), name
+
+
+def test_pebble_is_found_by_name() -> None:
+    source = locate("pebble")
+    assert source.path is not None and (source.path / "config.json").is_file()
+    assert check("pebble") == []
+
+
+def test_a_name_with_a_slash_is_a_hub_id_and_anything_else_an_error() -> None:
+    assert locate("someone/model-that-is-not-here").path is None
+    for name in ("my-model", "./nowhere", "/nowhere", "a/b/c"):
+        with pytest.raises(ModelError, match="no such model"):
+            locate(name)
+
+
+def test_a_folder_without_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="no config.json"):
+        locate(folder)
+
+
+def test_a_folder_without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        locate(folder)
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickle can run code") as caught:
+        locate(folder)
+    assert "safe_serialization" in caught.value.hint
+
+
+def test_a_folder_without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="no tokenizer"):
+        locate(folder)
+
+
+def test_a_folder_without_chat_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    (problem,) = check(str(folder))
+    assert problem.what == "the tokenizer has no chat template" and "instruct" in problem.hint
+
+
+def test_a_broken_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match="tokenizer cannot be read"):
+        load_tokenizer(folder)
+
+
+def test_broken_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_a_model_that_is_no_causal_language_model(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    (problem,) = check(str(folder))
+    assert problem.what == "BertForMaskedLM is no causal language model"
+
+
+def test_an_adapter_that_does_not_name_its_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="adapter_model.safetensors"):
+        locate(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="which model it belongs to"):
+        locate(tmp_path)
+
+
+def test_the_fingerprint_is_of_the_bytes_that_matter(folder: Path, tmp_path: Path) -> None:
+    before = fingerprint(folder)
+    (folder / "notes.txt").write_text("nothing that the model is made of")
+    assert fingerprint(folder) == before
+    assert fingerprint(tiny.tiny_model("llama", tmp_path / "twin")) == before
+    (folder / "chat_template.jinja").write_text("another")
+    assert fingerprint(folder) != before
+
+
+def test_sizes_are_read_from_headers(folder: Path) -> None:
+    size = size_of(folder)
+    parameters = sum(weight.numel() for weight in load_model(folder, dtype="float32").model.parameters())
+    assert size is not None and (size.layers, size.bytes) == (2, 4 * size.parameters)
+    assert size.parameters == parameters
+    assert size_of("someone/model-that-is-not-here") is None

@@ -1,0 +1,50 @@
+"""Losses by hand."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import pytest
+import torch
+
+from burnish.objectives.dpo import DPO
+from burnish.objectives.parts import PairLogprobs
+from burnish.objectives.sft import SFT
+
+
+def pairs(chosen: list[float], rejected: list[float]) -> PairLogprobs:
+    return PairLogprobs(torch.tensor(chosen, requires_grad=True), torch.tensor(rejected, requires_grad=True))
+
+
+def test_sft_sums_weighted_negative_logprobs() -> None:
+    # -(-1 * 1 + -2 * 1 + -3 * 0.5) = 4.5
+    assert float(SFT().loss(torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([1.0, 1.0, 0.5])).total) == 4.5
+
+
+def test_dpo_is_log_two_where_policy_is_reference() -> None:
+    values = pairs([-5.0, -7.0], [-6.0, -3.0])
+    out = DPO(beta=0.3).loss(values, values)
+    assert float(out.total.detach()) == pytest.approx(2 * log(2), abs=1e-6)
+    assert out.metrics == {"margin": 0.0, "accuracy": 0.0, "chosen_gain": 0.0, "rejected_gain": 0.0}
+
+
+def test_dpo_by_hand() -> None:
+    # margin = (-4 - -5) - (-8 - -6) = 1 - -2 = 3, so the loss is -log sigmoid(0.1 * 3) = log(1 + e^-0.3)
+    policy, reference = pairs([-4.0], [-8.0]), pairs([-5.0], [-6.0])
+    out = DPO(beta=0.1).loss(policy, reference)
+    assert float(out.total.detach()) == pytest.approx(log(1 + exp(-0.3)), abs=1e-6)
+    assert out.metrics == {"margin": 3.0, "accuracy": 1.0, "chosen_gain": 1.0, "rejected_gain": -2.0}
+    out.total.backward()
+    # d/d chosen = -beta * (1 - sigmoid(0.3)); d/d rejected is its opposite.
+    slope = -0.1 * (1 - 1 / (1 + exp(-0.3)))
+    assert policy.chosen.grad is not None and policy.rejected.grad is not None
+    assert policy.chosen.grad.item() == pytest.approx(slope, abs=1e-6)
+    assert policy.rejected.grad.item() == pytest.approx(-slope, abs=1e-6)
+
+
+def test_label_smoothing_mixes_both_labels() -> None:
+    # 0.9 * log(1 + e^-0.3) + 0.1 * log(1 + e^0.3)
+    policy, reference = pairs([-4.0], [-8.0]), pairs([-5.0], [-6.0])
+    expected = 0.9 * log(1 + exp(-0.3)) + 0.1 * log(1 + exp(0.3))
+    found = DPO(beta=0.1, label_smoothing=0.1).loss(policy, reference).total
+    assert float(found.detach()) == pytest.approx(expected, abs=1e-6)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from burnish.engines.local import LocalEngine, _draw, _nucleus, open_engine
 from burnish.errors import EngineError
 from burnish.models.load import LanguageModel, load_model

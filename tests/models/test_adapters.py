@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+import tiny
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora, attach, fold
 from burnish.models.load import LanguageModel, load_model

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 
+import tiny
 from burnish.errors import ModelError
 from burnish.models.chat import ChatTemplate, mask_view
 from burnish.types import Message
@@ -71,7 +71,9 @@ def test_a_message_may_say_whether_it_is_learned() -> None:
 def test_only_the_answer_of_a_pair_is_learned() -> None:
     chat = template("gemma3")
     rendered = chat.answer_ids(TALK[:3], "Quite sure.")
-    assert [chat.tokenizer.decode(rendered.ids[t.start : t.stop]) for t in rendered.turns] == ["Quite sure.<end_of_turn>"]
+    assert [chat.tokenizer.decode(rendered.ids[t.start : t.stop]) for t in rendered.turns] == [
+        "Quite sure.<end_of_turn>"
+    ]
 
 
 def test_an_empty_answer_is_an_error() -> None:

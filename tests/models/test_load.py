@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from burnish.errors import ModelError
 from burnish.models.load import check, fingerprint, load_model, load_tokenizer, locate, size_of
 

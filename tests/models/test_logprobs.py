@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from burnish.models import logprobs
 from burnish.models.load import load_model
 from burnish.models.logprobs import Head, backbone_of, head_logprobs, head_of, token_logprobs

@@ -66,6 +66,11 @@ def _text(value: Any, what: str) -> str:
 
 
 def _turns(rows: Any, role_key: str, content_key: str) -> tuple[Message, ...]:
+    """A whole conversation."""
+    return _checked(_messages(rows, role_key, content_key))
+
+
+def _messages(rows: Any, role_key: str, content_key: str) -> tuple[Message, ...]:
     if not isinstance(rows, list) or not rows:
         raise DataError("the conversation has no turns")
     messages = []
@@ -79,7 +84,7 @@ def _turns(rows: Any, role_key: str, content_key: str) -> tuple[Message, ...]:
         train = row.get("train", row.get("weight"))
         messages.append(Message(role, _text(row[content_key], f"turn {number} ({role})"),  # type: ignore[arg-type]
                                 None if train is None else bool(train)))  # fmt: skip
-    return _checked(tuple(messages))
+    return tuple(messages)
 
 
 def _checked(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -137,9 +142,11 @@ HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def _transcript(value: Any, what: str) -> tuple[Message, ...]:
-    """A side of a pair: text with `Human:` / `Assistant:` turns, a list of messages, or plain text (the answer)."""
-    if isinstance(value, list):
-        return _turns(value, "role", "content") if _has(value, "role") else _turns(value, "from", "value")
+    """A side of a pair: text with `Human:` / `Assistant:` turns, messages, or one answer as text or message."""
+    if isinstance(value, list | dict):
+        rows = value if isinstance(value, list) else [value]
+        keys = ("role", "content") if _has(rows, "role") else ("from", "value")
+        return _messages(rows, *keys) if len(rows) == 1 else _turns(rows, *keys)
     text = _text(value, what)
     if not HH_TURN.match(text):
         return (Message("assistant", text),)
@@ -175,17 +182,16 @@ def _preference(row: Row, source: str) -> Converted:
 
 
 def _side(value: Any, what: str) -> tuple[Message, ...]:
-    turns = _transcript(value, what) if not isinstance(value, dict) else _turns([value], "role", "content")
+    turns = _transcript(value, what)
     if turns[-1].role != "assistant":
         raise DataError(f"{what} does not end with the assistant")
     return turns
 
 
 def _prompt(value: Any) -> tuple[Message, ...]:
-    if isinstance(value, list):
-        return _turns(value, "role", "content") if _has(value, "role") else _turns(value, "from", "value")
-    text = _text(value, "the prompt")
-    return _transcript(text, "the prompt") if HH_TURN.match(text) else (Message("user", text),)
+    if isinstance(value, str) and not HH_TURN.match(value):
+        return (Message("user", _text(value, "the prompt")),)
+    return _checked(_transcript(value, "the prompt"))
 
 
 def _keys(*names: str) -> Callable[[Row], bool]:

@@ -1,0 +1,48 @@
+"""Best against worst, by hand."""
+
+from __future__ import annotations
+
+from burnish.data.preferences import Answer, pair_up
+from burnish.types import Example, Message, Score
+
+
+def prompt(name: str) -> Example:
+    return Example(name, (Message("user", "Q"), Message("assistant", "gold")), source="f:1")
+
+
+def test_the_best_is_chosen_and_the_worst_rejected() -> None:
+    answers = [Answer("worst", "m"), Answer("best!", "n"), Answer("middle", "m")]
+    found = pair_up([prompt("p")], [answers], [[Score(0.0), Score(1.0), Score(0.5)]], 0.5)
+    (pair,) = found.pairs
+    assert (pair.chosen, pair.rejected, pair.margin) == ("best!", "worst", 1.0)
+    assert pair.prompt == (Message("user", "Q"),)
+    assert (pair.meta["chosen_model"], pair.meta["rejected_model"]) == ("n", "m")
+    assert found.longer_chosen == 0.0  # both have five characters
+
+
+def test_prompts_are_pairs_or_dropped_with_a_reason() -> None:
+    answers = [Answer("a", "m"), Answer("bb", "m")]
+    scores = [
+        [Score(1.0), Score(0.0)],  # a pair
+        [Score(1.0), Score(1.0)],  # alike
+        [Score(1.0), Score(0.8)],  # too close
+        [Score(1.0), Score(None, error="no rating")],  # one score alone
+    ]
+    found = pair_up([prompt(f"p{n}") for n in range(4)], [answers] * 4, scores, 0.5)
+    assert len(found.pairs) + sum(found.dropped.values()) == 4
+    assert found.dropped == {"all answers scored alike": 2, "fewer than two scored answers": 1}
+    assert found.unscored == 1
+
+
+def test_equal_texts_make_no_pair() -> None:
+    found = pair_up([prompt("p")], [[Answer("a", "m"), Answer("a", "n")]], [[Score(1.0), Score(0.0)]], 0.5)
+    assert found.pairs == []
+
+
+def test_ties_are_broken_by_the_prompt_and_not_by_the_place() -> None:
+    answers = [Answer("good 0", "m"), Answer("good 1", "m"), Answer("bad", "m")]
+    scores = [Score(1.0), Score(1.0), Score(0.0)]
+    names = [f"p{n}" for n in range(40)]
+    found = pair_up([prompt(name) for name in names], [answers] * 40, [scores] * 40, 0.5)
+    chosen = [pair.chosen for pair in found.pairs]
+    assert 8 < chosen.count("good 0") < 32  # 20 expected, a fair coin stays within 8..32 but for 1 in 10^4

@@ -1,0 +1,99 @@
+"""Files to rows: every kind, gzipped too, and every way a file can be broken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from burnish.data.sources import Raw, read
+from burnish.errors import DataError
+
+ROWS = [{"prompt": 'a, "b"', "completion": "ä"}, {"prompt": "c", "completion": "line\nbreak"}]
+
+
+def written(folder: Path, name: str) -> Path:
+    path = folder / name
+    kind = name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+        content = path.read_bytes()
+    elif kind == "csv":
+        content = 'prompt,completion\n"a, ""b""",ä\nc,"line\nbreak"\n'.encode()
+    elif kind == "json":
+        content = json.dumps({"data": ROWS}).encode()
+    else:
+        content = "".join(json.dumps(row) + "\n\n" for row in ROWS).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+KINDS = ["jsonl", "ndjson", "json", "csv", "parquet", "jsonl.gz", "json.gz", "csv.gz", "parquet.gz"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_rows(kind: str, tmp_path: Path) -> None:
+    assert [raw.value for raw in read(written(tmp_path, f"rows.{kind}"))] == ROWS
+
+
+def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"n": 2}\n')
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n')
+    (tmp_path / "notes.txt").write_text("not data")
+    assert [raw.value for raw in read(tmp_path)] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b'{"n": 1}\n')
+    assert [raw.value for raw in read(tmp_path / "a.jsonl")] == [{"n": 1}]
+
+
+def test_broken_lines_are_told_with_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": \n[1, 2]\n{"n": "\xff"}\n{"n": 5}\n')
+    found = list(read(path))
+    assert [raw.where for raw in found] == [f"{path}:{line}" for line in (1, 2, 3, 4, 5)]
+    assert [raw.value for raw in found] == [{"n": 1}, None, None, None, {"n": 5}]
+    assert (found[1].error or "").startswith("not valid JSON") and found[1].text == '{"n":'
+    assert found[2].error == "a row must be a JSON object, got list"
+    assert found[3].error == "not UTF-8: byte 7 is 0xff"
+
+
+def test_a_csv_row_with_a_field_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion\na,b\na,b,c\nd\n")
+    found = list(read(path))
+    assert found[0] == Raw({"prompt": "a", "completion": "b"}, f"{path}:2")
+    assert [raw.error for raw in found[1:]] == ["the row has another number of fields than the header"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.jsonl", b"", "the file is empty"),
+        ("a.jsonl", b"\n\n", "holds no rows"),
+        ("a.json", b"{", "not valid JSON"),
+        ("a.json", b'["\xff"]', "not UTF-8"),
+        ("a.json", b"[]", "holds no rows"),
+        ("a.csv", b"prompt\n\xff\xff\n", "not UTF-8"),
+        ("a.parquet", b"PAR1 not really", "Parquet file cannot be read"),
+        ("a.jsonl.gz", b"not gzip at all", "the file breaks off"),
+        ("a.jsonl.gz", gzip.compress(b'{"n": 1}\n' * 1000)[:40], "the file breaks off"),
+        ("a.docx", b"x", "of a kind that cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_used(name: str, content: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=what):
+        list(read(tmp_path / name))
+
+
+def test_missing_paths(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        list(read(tmp_path / "nowhere.jsonl"))
+    with pytest.raises(DataError, match="holds no data files"):
+        list(read(tmp_path))

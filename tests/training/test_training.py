@@ -1,0 +1,263 @@
+"""The loops on real tiny models: invariances to the bit or to rounding, resume, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from burnish.errors import TrainingError
+from burnish.models.adapters import Lora, attach
+from burnish.models.chat import Rendered
+from burnish.models.load import LanguageModel, load_model
+from burnish.objectives.dpo import DPO
+from burnish.objectives.parts import LossOutput, PairLogprobs
+from burnish.objectives.sft import SFT
+from burnish.training.batch import steps_of
+from burnish.training.optim import Optimization
+from burnish.training.preference import REFERENCE, RenderedPair, reference_logprobs, train_preference
+from burnish.training.state import CHECKPOINT, METRICS, TrainResult
+from burnish.training.supervised import train_supervised
+from burnish.types import Message
+
+TEXTS = ["the quick brown fox", "What is 17 plus 25?", "A b c d e f g", "lazy dog", "jumps over the lazy dog", "42."]
+
+
+@pytest.fixture(params=tiny.KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tiny.tiny_model(request.param, tmp_path / "model")
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    return tiny.tiny_model("llama", tmp_path / "model")
+
+
+def rows(lm: LanguageModel, count: int = 12) -> list[Rendered]:
+    return [
+        lm.chat.render((Message("user", TEXTS[n % 6]), Message("assistant", f"{TEXTS[(n * 5 + 1) % 6]} {n}")))
+        for n in range(count)
+    ]
+
+
+def pairs(lm: LanguageModel, count: int = 8) -> list[RenderedPair]:
+    return [
+        RenderedPair(
+            lm.chat.answer_ids((Message("user", TEXTS[n % 6]),), f"good {n}"),
+            lm.chat.answer_ids((Message("user", TEXTS[n % 6]),), f"bad answer {TEXTS[n % 5]}"),
+        )
+        for n in range(count)
+    ]
+
+
+def weights(lm: LanguageModel) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
+
+
+def supervised(
+    folder: Path, out: Path, dtype: str = "float32", **settings: object
+) -> tuple[LanguageModel, TrainResult]:
+    out.mkdir(exist_ok=True)
+    lm = load_model(folder, dtype=dtype)
+    optimization = Optimization(**{"learning_rate": 1e-2, "batch_size": 4, "epochs": 2, **settings})  # type: ignore[arg-type]
+    result = train_supervised(lm, rows(lm), SFT(), optimization, seed=0, folder=out)
+    return lm, result
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / METRICS).read_text().splitlines()]
+
+
+def close(one: dict[str, Tensor], other: dict[str, Tensor], atol: float) -> bool:
+    return all(torch.allclose(one[name].float(), other[name].float(), atol=atol) for name in one)
+
+
+# ----------------------------------------------------------------------------------------------------------- supervised
+
+
+def test_the_loss_is_the_mean_over_learned_tokens_and_falls(folder: Path, tmp_path: Path) -> None:
+    lm, result = supervised(folder, tmp_path / "out")
+    start = load_model(folder, dtype="float32")
+    first = [rows(start)[number] for number in steps_of(12, 4, 6, 24, seed=0)[0]]
+    total = count = 0.0
+    for row in first:
+        with torch.no_grad():
+            values = start.model(input_ids=torch.tensor([row.ids])).logits[0].log_softmax(-1)
+        for turn in row.turns:
+            total -= sum(float(values[place - 1, row.ids[place]]) for place in range(turn.start, turn.stop))
+            count += turn.stop - turn.start
+    assert losses(tmp_path / "out")[0] == pytest.approx(total / count, abs=1e-4)
+    assert result.steps == 6 and result.loss_last < result.loss_first
+    assert result.tokens == 2 * sum(len(row.ids) for row in rows(lm))
+    assert result.learned == 2 * sum(int(sum(row.weights)) for row in rows(lm))
+
+
+def test_the_cut_into_micro_batches_changes_only_rounding(folder: Path, tmp_path: Path) -> None:
+    """One batch of four at once, and one row at a time (1 x 4 = 4 x 1); padding has no say either."""
+    whole, _ = supervised(folder, tmp_path / "whole", micro_tokens=100_000)
+    single, _ = supervised(folder, tmp_path / "single", micro_tokens=1)
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "single"), abs=1e-4)
+    assert close(weights(whole), weights(single), atol=2e-3)
+
+
+def test_a_run_repeats_to_the_same_bits(llama: Path, tmp_path: Path) -> None:
+    first, _ = supervised(llama, tmp_path / "a", dtype="bfloat16")
+    second, _ = supervised(llama, tmp_path / "b", dtype="bfloat16")
+    assert close(weights(first), weights(second), atol=0.0)
+
+
+class _Killed(BaseException):
+    """Stands for `kill -9`: nothing may catch it."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Make the loop die before its step number `step`, having saved a checkpoint after every step."""
+    from burnish.training import step as loop
+
+    real = loop._step
+
+    def dies(*arguments: object) -> object:
+        if arguments[-1] == step:
+            raise _Killed
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", dies)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.1)])
+def test_a_killed_run_resumes_to_the_same_bits(
+    lora: Lora | None, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: Path) -> tuple[LanguageModel, TrainResult]:
+        out.mkdir(exist_ok=True)
+        lm = load_model(llama, dtype="bfloat16")
+        lm = attach(lm, lora, seed=1) if lora else lm
+        settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=2)
+        return lm, train_supervised(lm, rows(lm), SFT(), settings, seed=0, folder=out, checkpoint_every_s=0)
+
+    whole, expected = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        killed_at(patch, 4)
+        with pytest.raises(_Killed):
+            run(tmp_path / "killed")
+    assert (tmp_path / "killed" / CHECKPOINT).exists()
+    resumed, result = run(tmp_path / "killed")
+    assert close(weights(whole), weights(resumed), atol=0.0)
+    assert (tmp_path / "whole" / METRICS).read_text() == (tmp_path / "killed" / METRICS).read_text()
+    assert (result.steps, result.tokens, result.loss_last) == (expected.steps, expected.tokens, expected.loss_last)
+    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+
+
+def test_ctrl_c_keeps_a_checkpoint(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from burnish.training import step as loop
+
+    real = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt) if a[-1] == 3 else real(*a))
+    with pytest.raises(KeyboardInterrupt):
+        supervised(llama, tmp_path / "out")
+    state = torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)
+    assert state["progress"]["step"] == 3
+
+
+def test_small_steps_are_not_lost_to_rounding(llama: Path, tmp_path: Path) -> None:
+    """At a rate of 1e-5, bfloat16 weights alone would hardly move; with fp32 masters they arrive where fp32 does."""
+    many = {"learning_rate": 1e-5, "epochs": 40, "schedule": "constant", "warmup": 0.0}
+    start = weights(load_model(llama, dtype="float32"))
+    exact, _ = supervised(llama, tmp_path / "fp32", **many)
+    rounded, _ = supervised(llama, tmp_path / "bf16", dtype="bfloat16", **many)
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = (weights(exact)[name] - start[name]).flatten()
+    arrived = (weights(rounded)[name].float() - start[name]).flatten()
+    # 120 steps of 1e-5 are 1.2e-3 at most; a bf16 weight of 0.3 has steps of 2e-3, so most round back or up by one.
+    assert moved.abs().max() <= 1.3e-3
+    assert torch.corrcoef(torch.stack([moved, arrived]))[0, 1] > 0.3
+
+
+def test_ctx_and_empty_data_are_refused(llama: Path, tmp_path: Path) -> None:
+    lm = load_model(llama, dtype="float32")
+    long = Rendered(tuple(range(7, 7 + 257)), (0.0,) * 256 + (1.0,), ())
+    with pytest.raises(TrainingError, match="row 0 has 257 tokens and the context is 256"):
+        train_supervised(lm, [long], SFT(), Optimization(), seed=0, folder=tmp_path)
+    with pytest.raises(TrainingError, match="no rows"):
+        train_supervised(lm, [], SFT(), Optimization(), seed=0, folder=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_training(llama: Path, tmp_path: Path) -> None:
+    lm = load_model(llama, dtype="float32")
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[:] = float("nan")
+    with pytest.raises(TrainingError, match="the loss is nan at step 0"):
+        train_supervised(lm, rows(lm), SFT(), Optimization(), seed=0, folder=tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------- preference
+
+
+def align(
+    folder: Path, out: Path, lora: Lora | None = None, objective: DPO | None = None, **settings: object
+) -> tuple[LanguageModel, TrainResult]:
+    out.mkdir(exist_ok=True)
+    lm = load_model(folder, dtype="float32")
+    optimization = Optimization(**{"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, **settings})  # type: ignore[arg-type]
+    reference = reference_logprobs(lm, pairs(lm), out, optimization)
+    lm = attach(lm, lora, seed=1) if lora else lm
+    return lm, train_preference(lm, pairs(lm), reference, objective or DPO(), optimization, seed=0, folder=out)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4)])
+def test_dpo_starts_at_margin_zero_and_prefers_the_chosen(folder: Path, lora: Lora | None, tmp_path: Path) -> None:
+    _, result = align(folder, tmp_path / "out", lora)
+    first = json.loads((tmp_path / "out" / METRICS).read_text().splitlines()[0])
+    assert first["margin"] == pytest.approx(0.0, abs=1e-4)
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert result.loss_last < result.loss_first and result.metrics["margin"] > 0
+    assert not lora or result.metrics["accuracy"] > 0.4
+
+
+def test_the_reference_is_per_token_computed_once_and_exact(folder: Path, tmp_path: Path) -> None:
+    lm = load_model(folder, dtype="float32")
+    found = reference_logprobs(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64))
+    sums = found.sums(pairs(lm))
+    for number, pair in enumerate(pairs(lm)):
+        with torch.no_grad():
+            values = lm.model(input_ids=torch.tensor([pair.rejected.ids])).logits[0].log_softmax(-1)
+        turn = pair.rejected.turns[0]
+        plain = sum(float(values[place - 1, pair.rejected.ids[place]]) for place in range(turn.start, turn.stop))
+        assert float(sums.rejected[number]) == pytest.approx(plain, abs=1e-3)
+    before = (tmp_path / REFERENCE).stat().st_mtime_ns
+    again = reference_logprobs(lm, pairs(lm), tmp_path, Optimization())
+    assert (tmp_path / REFERENCE).stat().st_mtime_ns == before and torch.equal(again.chosen, found.chosen)
+
+
+def test_another_reference_than_the_start_is_noticed(llama: Path, tmp_path: Path) -> None:
+    other = load_model(tiny.tiny_model("llama", tmp_path / "other", seed=1), dtype="float32")
+    lm = load_model(llama, dtype="float32")
+    reference = reference_logprobs(other, pairs(lm), tmp_path, Optimization())
+    with pytest.raises(TrainingError, match="it must be zero"):
+        train_preference(lm, pairs(lm), reference, DPO(), Optimization(), seed=0, folder=tmp_path)
+
+
+def test_preference_micro_batches_change_only_rounding(llama: Path, tmp_path: Path) -> None:
+    align(llama, tmp_path / "whole", micro_tokens=100_000)
+    align(llama, tmp_path / "single", micro_tokens=1)
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "single"), abs=1e-4)
+
+
+class _PushDown(DPO):
+    """Makes both answers less likely, which a preference loss may do while it improves."""
+
+    def loss(self, policy: PairLogprobs, reference: PairLogprobs) -> LossOutput:
+        return LossOutput((policy.chosen + policy.rejected).sum(), super().loss(policy, reference).metrics)
+
+
+def test_a_falling_likelihood_of_chosen_answers_is_said_once(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    align(llama, tmp_path / "good", objective=DPO())
+    assert "less likely" not in capsys.readouterr().err
+    align(llama, tmp_path / "bad", objective=_PushDown(), learning_rate=1e-2)
+    assert " ".join(capsys.readouterr().err.split()).count("less likely than at the start") == 1

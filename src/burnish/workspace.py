@@ -184,6 +184,10 @@ class Workspace:
             folder.rename(self.root / "artifacts" / artifact_id)
         except OSError as error:
             raise disk_error(error, Path(error.filename or folder)) from error
+        except Exception as error:
+            if os.strerror(errno.ENOSPC) in str(error):  # libraries that write files have errors of their own
+                raise disk_error(OSError(errno.ENOSPC, ""), folder) from error
+            raise
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ The help of the whole program is made from the table below, so it appears before
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import sys
@@ -89,9 +90,22 @@ def _verb(arguments: list[str]) -> None:
     import typer
 
     module: Any = importlib.import_module(f"burnish.cli.{name}")
+    stopped: list[KeyboardInterrupt] = []
+
+    @functools.wraps(module.command)
+    def command(*given: Any, **named: Any) -> None:
+        try:
+            module.command(*given, **named)
+        except KeyboardInterrupt as stop:  # typer would end the process with a code and word of its own
+            stopped.append(stop)
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(name)(module.command)
-    app(args=[argument for argument in arguments[1:] if argument != "--debug"], prog_name=f"burnish {name}")
+    app.command(name)(command)
+    try:
+        app(args=[argument for argument in arguments[1:] if argument != "--debug"], prog_name=f"burnish {name}")
+    finally:
+        if stopped:
+            raise stopped[0]
 
 
 def _say(text: str, arguments: list[str], error: BurnishError | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from burnish.ledger import ledger, shares
 from burnish.recipe.load import load_recipe
 from burnish.recipe.plan import Plan
 from burnish.recipe.run import RunResult, run_plan
+from burnish.recipe.seeds import Across, across
 
 
 def command(
@@ -27,14 +29,18 @@ def command(
     Finished steps are taken from the store. A run that was stopped or killed goes on where it was when the same
     command is given again. Results, checkpoints and the report stay in the store.
     """
+    results = []
     for seed in range(seeds):
         sets = [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])]
         began = time.perf_counter()
-        result = run_plan(Plan(load_recipe(recipe, sets), open_store(store)))
-        if as_json:
-            print_json(_summary(result))
-        else:
-            _print(result, time.perf_counter() - began)
+        results.append(run_plan(Plan(load_recipe(recipe, sets), open_store(store))))
+        if not as_json:
+            _print(results[-1], time.perf_counter() - began)
+    if as_json:
+        runs = [_summary(result) for result in results]
+        print_json(runs[0] if seeds == 1 else {"runs": runs, "across": [asdict(row) for row in across(results)]})
+    elif seeds > 1:
+        _print_across(across(results), seeds)
 
 
 def _summary(result: RunResult) -> dict[str, object]:
@@ -55,3 +61,13 @@ def _print(result: RunResult, seconds: float) -> None:
     print(f"{len(result.made)} steps made, {cached} cached, in {seconds:.1f} s. Ledger of all steps: {parts}")
     print(f"report: {result.report}")
     sys.stdout.flush()
+
+
+def _print_across(rows: list[Across], seeds: int) -> None:
+    """Means over the seeds, a table for each suite."""
+    for suite in dict.fromkeys(row.suite for row in rows):
+        print(f"\n{suite}: mean of {seeds} seeds with its 95% interval, and each seed")
+        for row in (row for row in rows if row.suite == suite):
+            mean, high = row.estimate.mean, row.estimate.high
+            each = "  ".join(f"{value:.1%}" for value in row.values)
+            print(f"  {row.what:<24} {mean:6.1%} ± {high - mean:<6.1%}  {each}")

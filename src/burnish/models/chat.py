@@ -94,10 +94,11 @@ class ChatTemplate:
 
     # -- loss spans
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
+    def render(self, messages: Sequence[Message], *, empty: bool = False) -> Rendered:
         """The conversation as tokens, learned turns marked.
 
-        Raises ModelError when a turn cannot be found in the text, would train no token, or has no stop token.
+        `empty` allows answers that are nothing but their stop token. Raises ModelError when a turn cannot be found in
+        the text, would train no token of its own, or has no stop token.
         """
         text = self.written(messages)
         learned = [index for index, message in enumerate(messages) if message.trains]
@@ -106,7 +107,7 @@ class ChatTemplate:
         weights = [0.0] * len(ids)
         kept = []
         for turn in turns:
-            turn = self._to_stop(turn, ids, messages[turn.message])
+            turn = self._to_stop(turn, ids, messages[turn.message], empty)
             weights[turn.start : turn.stop] = [1.0] * (turn.stop - turn.start)
             kept.append(turn)
         if not kept:
@@ -114,9 +115,9 @@ class ChatTemplate:
         return Rendered(tuple(ids), tuple(weights), tuple(kept))
 
     def answer_ids(self, prompt: Sequence[Message], answer: str) -> Rendered:
-        """A prompt and one answer as tokens; only the answer is learned."""
+        """A prompt and one answer as tokens; only the answer is learned. An empty one is an answer too: it ends."""
         quiet = [Message(message.role, message.content, train=False) for message in prompt]
-        return self.render([*quiet, Message("assistant", answer, train=True)])
+        return self.render([*quiet, Message("assistant", answer, train=True)], empty=True)
 
     def _span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
         """Characters of a turn in the whole text: of an answer, from where generation would start to its end."""
@@ -163,7 +164,7 @@ class ChatTemplate:
         at[len(text)] = len(ids)
         return ids, [Turn(index, at[a], at[b]) for index, a, b in spans]
 
-    def _to_stop(self, turn: Turn, ids: Sequence[int], message: Message) -> Turn:
+    def _to_stop(self, turn: Turn, ids: Sequence[int], message: Message, empty: bool) -> Turn:
         """The turn up to its stop token; what the template writes after it is not the model's to say."""
         if message.role != "assistant":
             if turn.stop <= turn.start:
@@ -176,7 +177,7 @@ class ChatTemplate:
                 where=str(self.tokenizer.name_or_path),
                 hint="the chat template must write the end-of-turn token after each assistant turn",
             )
-        if stops[0] == turn.start:
+        if stops[0] == turn.start and not empty:
             raise ModelError(f"turn {turn.message} (assistant) would train no token of its text", hint="it is empty")
         return Turn(turn.message, turn.start, stops[0] + 1)
 

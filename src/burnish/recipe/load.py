@@ -308,4 +308,8 @@ def _ordered(nodes: dict[str, Node], document: Document) -> dict[str, Node]:
 
     for name in sorted(nodes, key=lambda item: rank[item]):
         visit(name)
+    places = {name: place for place, name in enumerate(ordered)}
+    for node in ordered.values():
+        if node.step.kind == "report":  # it tells the steps in the order in which they ran
+            node.inputs["of"].sort(key=places.__getitem__)
     return ordered

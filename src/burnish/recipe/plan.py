@@ -13,7 +13,6 @@ from burnish import code
 from burnish.errors import BurnishError, Problem, raise_all
 from burnish.models.load import fingerprint
 from burnish.recipe.load import OUTSIDE, Node, Recipe
-from burnish.rng import seed_for
 from burnish.steps.base import BASE, SUITE, Expectation, Holds, Step, View
 from burnish.types import Example, PreferencePair
 from burnish.workspace import Artifact, Manifest, Workspace, digest
@@ -66,7 +65,7 @@ class Plan:
             self.problems.append(Problem(error.what, error.where or document.where(node.key), error.hint))
 
     def _plan(self, node: Node) -> Planned:
-        seed = seed_for(self.recipe.config.seed, node.step.seed_name(node.name))
+        seed = node.step.own_seed(self.recipe.config.seed, node.name)
         inputs = {label: [self._content(name) for name in names] for label, names in node.inputs.items()}
         outside = node.step.outside()
         version = code.version(type(node.step).__module__)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from burnish.config import Config, Ref, refs_of
 from burnish.errors import Problem
+from burnish.rng import seed_for
 from burnish.types import Example, PreferencePair
 from burnish.workspace import Artifact, Workspace
 
@@ -144,9 +145,9 @@ class Step(Config):
         """Content hashes of files that the settings name."""
         return []
 
-    def seed_name(self, name: str) -> str:
-        """What the step's seed is derived from, besides the recipe's seed."""
-        return name
+    def own_seed(self, recipe_seed: int, name: str) -> int:
+        """The seed of the step called `name`; adding a step never changes another's."""
+        return seed_for(recipe_seed, name)
 
     def check(self, view: View) -> Iterator[Problem]:
         """Problems that can be found before any compute. `where` is a key below the step, such as `data`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from burnish.models.load import size_of
 from burnish.registry import suggest
 from burnish.steps import estimate
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
-from burnish.types import Example, Sampling
+from burnish.types import Completion, Example, Sampling
 from burnish.workspace import Artifact
 
 
@@ -65,8 +65,8 @@ class Measure(Decoding):
         content.pop("suite")
         return content
 
-    def seed_name(self, name: str) -> str:
-        return "measure"  # one model on one suite is one result, whoever asks for it
+    def own_seed(self, recipe_seed: int, name: str) -> int:
+        return 0  # one model on one suite is one result, whoever asks for it
 
     def check(self, view: View) -> Iterator[Problem]:
         if view.suites and self.suite not in view.suites:
@@ -115,6 +115,13 @@ def spend_look(run: Running, suite_id: str, looks: int) -> None:
     if not mark.exists():
         number = run.store.count_look(suite_id, looks)
         mark.write_text(json.dumps({"look": number, "of": looks}) + "\n")
+
+
+def count_answers(run: Running, answers: Sequence[Sequence[Completion]]) -> None:
+    """Add answers to the account, also those that an earlier, killed attempt got. A shared prompt counts once."""
+    run.usage.prompt_tokens += sum(group[0].prompt_tokens for group in answers if group)
+    run.usage.completion_tokens += sum(len(one.ids) for group in answers for one in group)
+    run.usage.calls += len(answers)
 
 
 def count_usage(run: Running, engine: Any) -> None:

@@ -46,7 +46,8 @@ class Preference(Training):
         if self.lora:
             lm = attach(lm, self.lora, run.seed)
         objective = OBJECTIVES.build(self.objective)
-        result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder)
+        result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder,
+                                  checkpoint_every_s=self.checkpoint_seconds)  # fmt: skip
         lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
         return self.summary(result, kept, lm.chat.hash, inputs.model("model"))

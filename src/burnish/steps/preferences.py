@@ -16,7 +16,7 @@ from burnish.errors import Problem
 from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
 from burnish.steps.estimate import mean_tokens
-from burnish.steps.measure import Decoding, count_usage, work_done
+from burnish.steps.measure import Decoding, count_answers, count_usage, work_done
 from burnish.types import Completion, Example, Sampling, Score
 
 
@@ -68,8 +68,10 @@ class Preferences(Decoding):
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         prompts = read_examples(inputs.artifact("prompts").file("rows.jsonl"))[: self.limit]
         answers: list[list[Answer]] = [[] for _ in prompts]
-        for name, path in zip(inputs.names["models"], inputs.models("models"), strict=True):
-            for found, completions in zip(answers, self._ask(name, path, prompts, run), strict=True):
+        for number, name in enumerate(inputs.names["models"]):
+            asked = self._ask(number, inputs.models("models")[number], prompts, run)
+            count_answers(run, asked)
+            for found, completions in zip(answers, asked, strict=True):
                 found.extend(Answer(completion.text, name) for completion in completions)
         scores = self._score(prompts, answers, inputs, run)
         result = pair_up(prompts, answers, scores, self.min_margin)
@@ -92,18 +94,17 @@ class Preferences(Decoding):
             f"chosen is longer in {result.longer_chosen:.0%}",
         }
 
-    def _ask(self, name: str, path: str, prompts: list[Example], run: Running) -> list[list[Completion]]:
+    def _ask(self, number: int, path: str, prompts: list[Example], run: Running) -> list[list[Completion]]:
         """One model's answers, kept in the work folder so that a killed step asks no model twice."""
         from burnish.engines.cache import load_completions, save_completions
         from burnish.engines.local import open_engine
 
-        kept = run.folder / f"answers-{name}.json"
+        kept = run.folder / f"completions-{number}.json"
         if kept.exists():
             return load_completions(kept)
         engine = open_engine(path, batch_tokens=self.batch_tokens)
-        sampling = Sampling(self.max_tokens, self.temperature, seed=seed_for(run.seed, name))
+        sampling = Sampling(self.max_tokens, self.temperature, seed=seed_for(run.seed, number))
         found = engine.generate([prompt.prompt for prompt in prompts], sampling, n=self.n)
-        count_usage(run, engine)
         save_completions(kept, found)
         return found
 

@@ -49,6 +49,13 @@ class Training(Step):
     """The loss."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights while training; `burnish doctor` says what auto is here, and why."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """Seconds between checkpoints, from which a stopped run goes on. Does not change results."""
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        content.pop("checkpoint_seconds")
+        return content
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from check_training_data(view, self.data, "examples" if self.unit == "token" else "pairs")
@@ -113,7 +120,8 @@ class Sft(Training):
         if self.lora:
             lm = attach(lm, self.lora, run.seed)
         objective = OBJECTIVES.build(self.objective)
-        result = train_supervised(lm, kept.rows, objective, self.train, seed=run.seed, folder=run.folder)
+        result = train_supervised(lm, kept.rows, objective, self.train, seed=run.seed, folder=run.folder,
+                                  checkpoint_every_s=self.checkpoint_seconds)  # fmt: skip
         lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
         return self.summary(result, kept, lm.chat.hash, inputs.model("model"))

@@ -31,8 +31,8 @@ class Suite(Step):
     looks: int | None = Field(default=None, ge=1)
     """Makes the suite held-out: how many scores of trained models it may ever give in one store."""
 
-    def seed_name(self, name: str) -> str:
-        return "suite"
+    def own_seed(self, recipe_seed: int, name: str) -> int:
+        return self.seed  # runs with other seeds are measured on the same items
 
     def outside(self) -> list[str]:
         return outside(self.tasks)

@@ -15,7 +15,7 @@ from burnish.errors import Problem
 from burnish.registry import split_choice, suggest
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, View
 from burnish.steps.estimate import mean_tokens
-from burnish.steps.measure import Decoding, count_usage, spend_look, work_done
+from burnish.steps.measure import Decoding, count_answers, spend_look, work_done
 from burnish.test_time import STRATEGIES
 from burnish.types import Sampling
 from burnish.workspace import Artifact
@@ -71,12 +71,12 @@ class TestTime(Decoding):
         if not kept.exists():
             engine = open_engine(inputs.model("model"), batch_tokens=self.batch_tokens)
             sampling = Sampling(self.max_tokens, self.temperature, seed=run.seed)
-            found = engine.generate([item.prompt for item in items], sampling, n=max(self.n))
-            count_usage(run, engine)
-            save_completions(kept, found)
+            save_completions(kept, engine.generate([item.prompt for item in items], sampling, n=max(self.n)))
+        found = load_completions(kept)
+        count_answers(run, found)
         samples = [
             Sampled(item.id, group, [grade(item, completion.text) for completion in group])
-            for item, group in zip(items, load_completions(kept), strict=True)
+            for item, group in zip(items, found, strict=True)
         ]
         curves = {}
         for choice in self.strategies:

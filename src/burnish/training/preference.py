@@ -22,7 +22,7 @@ from burnish.objectives.parts import LossOutput, PairLogprobs
 from burnish.training.batch import micro_batches, pad
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import CHECKPOINT_EVERY_S, Micro, check_lengths, row_sums, train
+from burnish.training.step import Micro, check_lengths, row_sums, train
 
 if TYPE_CHECKING:
     from burnish.objectives.dpo import DPO
@@ -94,7 +94,7 @@ def _flat(lm: LanguageModel, rows: list[Rendered], budget: int, side: str) -> Te
 
 def train_preference(
     lm: LanguageModel, pairs: Sequence[RenderedPair], reference: Reference, objective: DPO, optimization: Optimization,
-    *, seed: int, folder: Path, checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    *, seed: int, folder: Path, checkpoint_every_s: float = 60.0,
 ) -> TrainResult:  # fmt: skip
     """Train on pairs. The loss of a step is the mean over its pairs.
 

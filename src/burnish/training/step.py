@@ -18,8 +18,6 @@ from burnish.training.batch import steps_of
 from burnish.training.optim import MasterAdamW, Optimization
 from burnish.training.state import Keeper, TrainResult
 
-CHECKPOINT_EVERY_S = 60.0
-
 Micro = tuple[int, Callable[[], LossOutput]]
 """Tokens of a micro-batch, and the function that gives its loss."""
 
@@ -27,7 +25,7 @@ Micro = tuple[int, Callable[[], LossOutput]]
 def train(
     lm: LanguageModel, rows: int, micros: Callable[[list[int]], tuple[float, Sequence[Micro]]],
     optimization: Optimization, *, label: str, seed: int, folder: Path,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S, after: Callable[[int, dict[str, float]], None] | None = None,
+    checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done.
 

@@ -14,7 +14,7 @@ from burnish.objectives.parts import LossOutput
 from burnish.training.batch import micro_batches, pad
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import CHECKPOINT_EVERY_S, Micro, check_lengths, train
+from burnish.training.step import Micro, check_lengths, train
 
 if TYPE_CHECKING:
     from burnish.objectives.sft import SFT
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def train_supervised(
     lm: LanguageModel, rows: Sequence[Rendered], objective: SFT, optimization: Optimization, *, seed: int, folder: Path,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    checkpoint_every_s: float = 60.0,
 ) -> TrainResult:  # fmt: skip
     """Train on conversations. `folder` holds metrics.jsonl and the checkpoint that a killed run resumes from.
 

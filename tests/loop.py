@@ -62,11 +62,7 @@ def write_loop(folder: Path, kind: str = "llama") -> Path:
     (folder / "grader.py").write_text(GRADER)
     grader = {f"{folder}/grader.py:Even": {}}
     pairs = [(one, other) for one in COLOURS for other in COLOURS[:2]]
-    chats = [
-        {**talk(f"Say {one} and {other}", f"{other} {one}"), "grader": grader}
-        for one in COLOURS
-        for other in COLOURS[:2]
-    ]
+    chats = [{**talk(f"Say {one} and {other}", f"{other} {one}"), "grader": grader} for one, other in pairs]
     rows(folder / "chats.jsonl", *chats, talk(TEST_QUESTION, "red"), chats[0], {"messages": []})
     rows(folder / "items.jsonl", {"prompt": TEST_QUESTION, "answer": "red"},
          {"prompt": "Name a dark colour", "answer": "black"},

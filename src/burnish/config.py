@@ -216,8 +216,8 @@ def fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
 def _doc_hint(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
     parent = _model_at(model, loc[:-1]) if loc else None
     for name, info in (parent.model_fields if parent else {}).items():
-        if (info.alias or name) == loc[-1] and info.description:
-            return f"{loc[-1]}: {info.description}"
+        if parent and (info.alias or name) == loc[-1] and (doc := doc_of(parent, name)):
+            return f"{loc[-1]}: {doc}"
     return ""
 
 
@@ -303,8 +303,16 @@ def explain(model: type[BaseModel]) -> list[Explained]:
     rows = []
     for name, info in model.model_fields.items():
         default = "required" if info.is_required() else repr(info.get_default(call_default_factory=True))
-        rows.append(Explained(info.alias or name, type_name(info.annotation), default, info.description or ""))
+        rows.append(Explained(info.alias or name, type_name(info.annotation), default, doc_of(model, name)))
     return rows
+
+
+def doc_of(model: type[BaseModel], name: str) -> str:
+    """The text under a field, or under the field of a base class that it narrows."""
+    for owner in model.__mro__:
+        if issubclass(owner, BaseModel) and name in owner.model_fields and owner.model_fields[name].description:
+            return str(owner.model_fields[name].description)
+    return ""
 
 
 def type_name(annotation: Any) -> str:

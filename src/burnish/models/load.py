@@ -19,6 +19,7 @@ from burnish.errors import BurnishError, ModelError, Problem
 from burnish.models.chat import ChatTemplate
 
 EMBEDDED = "pebble"
+EMBEDDED_PATH = Path(__file__).parents[1] / "pebble" / "weights"
 ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 IDENTITY = ("*.safetensors", "config.json", ADAPTER, "tokenizer*", "*.jinja", "special_tokens_map.json", "vocab*",
@@ -51,9 +52,7 @@ def locate(ref: str | Path) -> ModelSource:
     """Find a model. Raises ModelError for a folder that is missing or lacks weights, config or tokenizer."""
     text = str(ref)
     if text == EMBEDDED:
-        from burnish.pebble import load_path
-
-        return ModelSource(text, load_path())
+        return ModelSource(text, EMBEDDED_PATH)
     path = Path(text).expanduser()
     if path.is_dir():
         return _folder(text, path.resolve())

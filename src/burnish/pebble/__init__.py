@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from burnish.models.load import EMBEDDED_PATH
+
 
 def load_path() -> Path:
     """The folder of Pebble's weights, tokenizer and model card; every loader of transformers accepts it."""
-    return Path(__file__).parent / "weights"
+    return EMBEDDED_PATH

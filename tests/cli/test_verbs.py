@@ -1,0 +1,290 @@
+"""Every verb, with and without --json."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from burnish import __version__
+from burnish.cli.list import TABLES
+from burnish.cli.main import VERBS
+from commands import Burnish, Finished
+
+# ------------------------------------------------------------------------------------------------------- help and speed
+
+
+def test_help_names_every_verb_and_every_verb_has_help(burnish: Burnish) -> None:
+    text = burnish("--help").out
+    for verb in VERBS:
+        assert f"  {verb} " in text
+        said = burnish(verb, "--help")
+        assert said.code == 0 and "Usage: burnish " + verb in said.out and len(said.out.splitlines()) > 6, verb
+    assert burnish().out == text == burnish("help").out
+    assert burnish("--version").out == f"burnish {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "steps"]])
+def test_help_and_list_are_quick(words: list[str]) -> None:
+    def seconds(command: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    ours = min(seconds([sys.executable, "-m", "burnish", *words]) for _ in range(5))
+    python = min(seconds([sys.executable, "-c", "pass"]) for _ in range(5))
+    assert ours < 0.3 + python  # 0.3 s on an idle machine; a busy one is slow for Python itself
+
+
+def test_a_verb_or_option_that_does_not_exist(burnish: Burnish) -> None:
+    said = burnish("rn", "recipe.yaml")
+    assert said.code == 2 and "there is no verb 'rn'" in said.err and "did you mean 'run'?" in said.err
+    assert burnish("run", "--fast").code == 2
+    assert burnish("run").code == 2
+
+
+# -------------------------------------------------------------------------------------------------------- list, explain
+
+
+def test_list_shows_every_table(burnish: Burnish) -> None:
+    rows = json.loads(burnish("list", "--json").out)
+    assert rows.keys() == TABLES.keys()
+    text = burnish("list").out
+    for table, entries in rows.items():
+        assert f"{table}:" in text and all(entry["name"] in text for entry in entries)
+    assert "there is no table 'stps'" in burnish("list", "stps").err
+
+
+def test_explain_answers_for_every_row_and_setting(burnish: Burnish) -> None:
+    said = burnish("explain", "sft.train.learning_rate")
+    assert said.code == 0 and "learning_rate: float (default 0.0001)" in said.out and "LoRA" in said.out
+    assert "suites" in burnish("explain", "recipe").out and "carry" in burnish("explain", "repeat").out
+    for entries in json.loads(burnish("list", "--json").out).values():
+        for entry in entries:
+            assert burnish("explain", entry["name"]).code == 0, entry
+    (row,) = json.loads(burnish("explain", "dpo.beta", "--json").out)
+    assert row["name"] == "beta" and row["default"] == "0.1" and "reference" in row["doc"]
+    assert "there is no setting 'dpo.bta'" in burnish("explain", "dpo.bta").err
+    assert "nothing is called 'dop'" in burnish("explain", "dop").err
+
+
+# ----------------------------------------------------------------------------------------------------------- init, plan
+
+
+@pytest.mark.parametrize("purpose", ["general", "domain", "task"])
+def test_starters_are_commented_and_their_plans_have_no_problem(purpose: str, burnish: Burnish, tmp_path: Path) -> None:
+    recipe, store = tmp_path / "mine.yaml", tmp_path / "store"
+    assert burnish("init", purpose, "--to", recipe).code == 0
+    text = recipe.read_text()
+    assert text.count("#") > 8 and "<-" in text and yaml.safe_load(text)["suites"]
+    said = burnish("plan", recipe, "--store", store)
+    assert said.code == 0 and "sft" in said.out and "of work" in said.out, said.err
+    again = burnish("init", purpose, "--to", recipe)
+    assert again.code == 2 and "is there already" in again.err
+    assert burnish("init", purpose, "--to", recipe, "--force").code == 0
+    assert "there is no starter 'tsk'" in burnish("init", "tsk").err
+
+
+@pytest.mark.parametrize("name", ["quickstart"])
+def test_shipped_recipes_have_no_problem(name: str, burnish: Burnish, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
+    said = burnish("plan", recipe, "--store", tmp_path)
+    assert said.code == 0, said.err
+
+
+def test_plan_says_what_is_cached_and_what_is_needed(finished: Finished, burnish: Burnish) -> None:
+    rows = json.loads(burnish("plan", finished.recipe, "--store", finished.store, "--json").out)["steps"]
+    assert {row["state"] for row in rows} == {"cached"}
+    changed = burnish("plan", finished.recipe, "--store", finished.store, "--set", "steps.dpo.train.epochs=2")
+    line = next(line for line in changed.out.splitlines() if line.startswith("dpo"))
+    assert "new" in line and line.endswith("changed setting: train") and "GiB" in line and "MiB" in line
+
+
+def test_a_fresh_plan_predicts_time_memory_and_disk(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+    rows = json.loads(burnish("plan", finished.recipe, "--store", tmp_path, "--json").out)["steps"]
+    by_name = {row["step"]: row for row in rows}
+    assert all(row["seconds"] is not None for row in rows), "a time for every step, before any was run"
+    assert all(by_name[name]["memory_gib"] > 0 for name in ("sft", "dpo", "mixed", "pairs", "scores/sft@dev"))
+    assert all(by_name[name]["disk_mib"] > 0 for name in ("sft", "lora", "mixed"))
+
+
+def test_every_problem_is_told_at_once_with_its_line(burnish: Burnish, tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("""\
+suites: {dev: {tasks: [pebble-arithmetik]}}
+steps:
+  chats: {use: ingest, from: nowhere.jsonl}
+  clean: {use: filter, data: $chats, with: [exakt]}
+  sft: {use: sft, dta: $clean, train: {epochs: many, learning_rate: -1}}
+""")
+    said = burnish("plan", recipe, "--store", tmp_path / "store")
+    assert said.code == 2
+    found = {1: ["there is no task 'pebble-arithmetik'"], 4: ["there is no filter 'exakt'"],
+             5: ["unknown key 'dta'", "key 'data' is missing", "epochs", "learning_rate"]}  # fmt: skip
+    for line, what in ((line, what) for line, group in found.items() for what in group):
+        assert any(f"bad.yaml:{line}: " in row and what in row for row in said.err.splitlines()), what
+    assert "did you mean 'pebble-arithmetic'?" in said.err and "did you mean 'data'?" in said.err
+    problems = json.loads(burnish("plan", recipe, "--store", tmp_path / "store", "--json").out)["problems"]
+    assert len(problems) >= 6 and all(problem["where"] for problem in problems)
+    assert not list((tmp_path / "store").glob("*/*")), "nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("steps: [", "not valid YAML"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("", "key 'steps' is missing"),
+        ("steps: {}\nsteps: {}\n", "key 'steps' is given twice"),
+        ("seed: x\nsteps: {}\n", "valid integer"),
+    ],
+)
+def test_recipes_that_cannot_be_read(text: str, what: str, burnish: Burnish, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    said = burnish("plan", tmp_path / "r.yaml", "--store", tmp_path)
+    assert said.code == 2 and what in said.err and "Traceback" not in said.err
+    assert "no such file" in burnish("plan", tmp_path / "none.yaml", "--store", tmp_path).err
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "the file is empty"),
+        (b'{"a": 1}\n', "none of the first 200 rows can be used"),
+        (b'{"messages": [{"role": "assistant", "content": "x"}]}\n', "none of the first 200 rows can be used"),
+        (b"\xff\xfe\x00\n", "none of the first 200 rows can be used"),
+    ],
+)
+def test_the_plan_looks_into_data_files(content: bytes, what: str, burnish: Burnish, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(content)
+    (tmp_path / "r.yaml").write_text(f"steps: {{chats: {{use: ingest, from: {tmp_path}/d.jsonl}}}}\n")
+    said = burnish("plan", tmp_path / "r.yaml", "--store", tmp_path)
+    assert said.code == 2 and what in said.err and "r.yaml:1: steps.chats.from" in said.err
+
+
+def test_too_many_broken_rows_stop_a_run(burnish: Burnish, tmp_path: Path) -> None:
+    good = '{"prompt": "a", "completion": "b"}\n'
+    (tmp_path / "d.jsonl").write_text(good * 9 + "{broken\n")
+    (tmp_path / "r.yaml").write_text(f"steps: {{chats: {{use: ingest, from: {tmp_path}/d.jsonl}}}}\n")
+    said = burnish("run", tmp_path / "r.yaml", "--store", tmp_path / "s")
+    assert said.code == 1 and "1 of 10 rows cannot be used; the first: not valid JSON" in said.err
+    assert f"{tmp_path}/d.jsonl:10" in said.err and "max_quarantined" in said.err
+    assert not list((tmp_path / "s" / "artifacts").iterdir())
+    allowed = burnish("run", tmp_path / "r.yaml", "--store", tmp_path / "s", "--set", "steps.chats.max_quarantined=0.1")
+    assert allowed.code == 0 and "9 of 10 rows, 1 in quarantine.jsonl" in allowed.err
+
+
+# ---------------------------------------------------------------------------------------------------- run, report, show
+
+
+def test_run_says_what_it_did_and_where_the_report_is(finished: Finished, burnish: Burnish) -> None:
+    assert "steps made, 0 cached" in finished.said.out or "cached" in finished.said.out
+    assert "Ledger of all steps: data" in finished.said.out
+    report = Path(finished.said.out.rpartition("report: ")[2].strip())
+    assert report.name == "report.html" and report.exists() and report.with_suffix(".md").exists()
+    again = json.loads(burnish("run", finished.recipe, "--store", finished.store, "--json").out)
+    assert again["made"] == [] and "sft" in again["artifacts"]
+
+
+def test_run_with_seeds_prints_means_and_intervals(finished: Finished, burnish: Burnish) -> None:
+    said = burnish("run", finished.recipe, "--store", finished.store, "--seeds", "2", "--set", "suites.hard.looks=99")
+    assert said.code == 0, said.err
+    lines = said.out.partition("dev: mean of 2 seeds")[2].splitlines()
+    assert any(line.strip().startswith("dpo ") and "±" in line for line in lines)
+    assert "dpo, best_of_n of 4" in said.out
+
+
+def test_report_builds_the_page_again(finished: Finished, burnish: Burnish) -> None:
+    found = json.loads(burnish("report", "loop", "--store", finished.store, "--json").out)
+    page = Path(found["html"])
+    page.unlink()
+    assert burnish("report", "loop", "--store", finished.store).out.strip() == str(page)
+    assert "Accuracy on dev" in page.read_text() and "Accuracy on dev" in Path(found["markdown"]).read_text()
+    said = burnish("report", "nothing", "--store", finished.store)
+    assert said.code == 1 and "no run 'nothing'" in said.err and "loop-" in said.err
+
+
+def test_show_masks(finished: Finished, burnish: Burnish) -> None:
+    text = burnish("show", "masks", finished.recipe, "--store", finished.store, "-n", "1").out
+    assert "tokens are learned" in text and "<|im_end|>" in text
+    (row,) = json.loads(burnish("show", "masks", finished.recipe, "--store", finished.store, "-n", "1", "--json").out)
+    learned = [weight > 0 for weight in row["weights"]]
+    turn = row["turns"][0]
+    assert learned == [turn["start"] <= place < turn["stop"] for place in range(len(learned))]
+    pairs = burnish("show", "masks", "loop:pairs", "--store", finished.store, "--model", finished.folder / "model")
+    assert pairs.code == 0 and "chosen" in pairs.out and "rejected" in pairs.out
+
+
+def test_show_data_and_dropped(finished: Finished, burnish: Burnish) -> None:
+    text = burnish("show", "data", finished.folder / "chats.jsonl", "-n", "2").out
+    assert "user: Say red and red" in text
+    assert len(json.loads(burnish("show", "data", "loop:clean", "--store", finished.store, "--json").out)) == 3
+    assert "chosen:" in burnish("show", "data", "loop:pairs", "--store", finished.store).out
+    dropped = burnish("show", "dropped", "loop:clean", "--store", finished.store).out
+    assert "holds an item of suite 'dev'" in dropped and "2 rows in all" in dropped
+    assert "the conversation has no turns" in burnish("show", "dropped", "loop:chats", "--store", finished.store).out
+
+
+def test_show_artifact_and_run(finished: Finished, burnish: Burnish) -> None:
+    artifact = json.loads(burnish("show", "artifact", "loop:dpo", "--store", finished.store, "--json").out)
+    assert artifact["use"] == "preference" and artifact["template"] and artifact["versions"]["torch"]
+    text = burnish("show", "run", "loop", "--store", finished.store).out
+    assert "sft" in text and "loss" in text and "training" in text
+    found = json.loads(burnish("show", "run", "loop", "--store", finished.store, "--json").out)
+    assert set(found["seconds"]) == {"data", "training", "evaluation"}
+    assert "no finished step 'dop'" in burnish("show", "artifact", "loop:dop", "--store", finished.store).err
+    assert "there is no view 'mask'" in burnish("show", "mask").err
+
+
+def test_list_stored(finished: Finished, burnish: Burnish) -> None:
+    assert "loop-" in burnish("list", "runs", "--store", finished.store).out
+    assert "model-" in burnish("list", "artifacts", "--store", finished.store).out
+
+
+# --------------------------------------------------------------------------------------------------- eval, chat, doctor
+
+
+def test_eval_compares_with_the_first_model(finished: Finished, burnish: Burnish) -> None:
+    words = ["eval", finished.folder / "model", "loop:sft", "--data", finished.folder / "own.jsonl", "--store",
+             finished.store, "--max-tokens", "8"]  # fmt: skip
+    (finished.folder / "own.jsonl").write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "c", "answer": "d"}\n')
+    said = burnish(*words)
+    assert said.code == 0, said.err
+    assert "loop:sft" in said.out and "n=2" in said.out and "p=" in said.out
+    table = json.loads(burnish(*words, "--json").out)
+    assert table["loop:sft"]["against_base"]["overall"]["n"] == 2
+    assert "nothing to score on" in burnish("eval", "pebble").err
+    assert "no such model" in burnish("eval", "pebbel", "--tasks", "pebble-facts", "--store", finished.store).err
+
+
+def test_chat_answers_once_or_line_by_line(
+    finished: Finished, burnish: Burnish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = finished.folder / "model"
+    found = json.loads(burnish("chat", model, "-m", "Hi", "--max-tokens", "4", "--json").out)
+    assert found["tokens"] <= 4 and found["stop"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n/undo\n/new\n/help\nHi\n/quit\n"))
+    said = burnish("chat", model, "--max-tokens", "4", "--temperature", "0")
+    assert said.code == 0 and said.err.count("/undo takes back") == 2
+    half = len(said.out) // 2
+    assert said.out[:half] == said.out[half:]  # a new conversation begins as the first did
+    assert "is a dataset, not a model" in burnish("chat", "loop:pairs", "--store", finished.store).err
+
+
+def test_doctor(burnish: Burnish, tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(burnish("doctor", "--store", tmp_path, "--json").out)}
+    assert rows["torch"]["ok"] and rows["pebble"]["ok"] and rows["dtype"]["text"]
+    said = burnish("doctor", "--store", tmp_path)
+    assert said.code == 0 and "ok   device" in said.out
+
+
+def test_a_store_that_cannot_be_made(burnish: Burnish, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = burnish("list", "runs", "--store", tmp_path / "file" / "store")
+    assert said.code == 1 and "cannot write" in said.err and "Traceback" not in said.err

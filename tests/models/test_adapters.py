@@ -61,7 +61,7 @@ def test_saved_adapters_are_read_by_peft_and_by_us(tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter")
     with torch.no_grad():
-        assert torch.equal(theirs(input_ids=IDS).logits, logits(lm))
+        assert torch.allclose(theirs(input_ids=IDS).logits, logits(lm), atol=1e-5)
     again = load_model(tmp_path / "adapter", dtype="float32")
     assert again.source.adapter and torch.equal(logits(again), logits(lm))
 

@@ -114,6 +114,20 @@ def test_the_settings_of_a_run_are_kept_with_their_origin(tmp_path: Path, store:
     assert run_artifacts(store, result.folder).keys() == result.artifacts.keys()
 
 
+@pytest.mark.parametrize("lora", ["null", "{rank: 2}"])
+def test_a_model_that_is_an_adapter_is_trained_on(lora: str, tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    made = run(recipe, store, "steps.dpo.model=$lora", f"steps.dpo.lora={lora}").artifacts
+    tuned = load_model(made["dpo"].file("model"), dtype="float32")
+    assert tuned.source.adapter == (lora != "null")
+    before = load_model(made["lora"].file("model"), dtype="float32")
+    ids = torch.arange(20, 40)[None]
+    with torch.no_grad():
+        one, other = (lm.model(input_ids=ids).logits for lm in (before, tuned))
+    # bfloat16 weights and three small steps: near where it started, and not there
+    assert not torch.equal(one, other) and torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.99
+
+
 def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspace) -> None:
     result = run(loop.write_loop(tmp_path), store)
     rows = {row.step: row for row in ledger((name, one.manifest, False) for name, one in result.artifacts.items())}

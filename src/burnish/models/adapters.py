@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from burnish.config import Config
+from burnish.log import note
 
 if TYPE_CHECKING:
     from burnish.models.load import LanguageModel
@@ -37,6 +39,8 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     B starts at zero, so the model's answers do not change. Raises ModelError when no matrix has a target's name.
     """
     if hasattr(lm.model, "peft_config"):
+        (settings,) = lm.model.peft_config.values()
+        note(f"the adapter of {lm.source.ref} is trained on, with its own rank {settings.r}")
         return lm
     import torch
     from peft import LoraConfig, get_peft_model
@@ -52,7 +56,8 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         use_rslora=lora.rslora,
         use_dora=lora.dora,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
         torch.manual_seed(seed)
         try:
             model: Any = get_peft_model(lm.model, settings)
@@ -63,10 +68,10 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
 
 
 def fold(lm: LanguageModel) -> LanguageModel:
-    """A copy whose adapter is added into its weights; the sums are done in fp32 and cast once."""
+    """A copy whose adapter is added into its weights, all of which train; the sums are done in fp32 and cast once."""
     if not hasattr(lm.model, "peft_config"):
         return lm
     import torch
 
-    model = copy.deepcopy(lm.model).to(torch.float32).merge_and_unload()
+    model = copy.deepcopy(lm.model).to(torch.float32).merge_and_unload().requires_grad_(True)
     return replace(lm, model=model.to(getattr(torch, lm.dtype)), source=lm.source.weights)

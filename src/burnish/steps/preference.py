@@ -35,10 +35,9 @@ class Preference(Training):
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.models.adapters import attach
-        from burnish.models.load import load_model
         from burnish.training.preference import reference_logprobs, train_preference
 
-        lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None)
+        lm = self.load(inputs)
         limit = min(lm.context, self.max_tokens or lm.context)
         pairs = read_pairs(inputs.artifact("data").file("rows.jsonl"))
         kept = render_all(pairs, lambda row: render_pair(lm.chat, row), _longest, limit, self.overlong)

@@ -19,6 +19,9 @@ from burnish.steps.estimate import mean_tokens
 from burnish.steps.measure import Decoding, count_answers, count_usage, work_done
 from burnish.types import Completion, Example, Sampling, Score
 
+GOLD = "gold"
+"""The name under which a row's own answer takes part."""
+
 
 class Preferences(Decoding):
     """Preference pairs from several models' answers: best = chosen, worst = rejected, ties and unscored counted."""
@@ -33,6 +36,9 @@ class Preferences(Decoding):
     """The models that answer."""
     n: int = Field(default=4, ge=1)
     """Answers of each model to each prompt."""
+    gold: bool = False
+    """Let the rows' own answers take part, scored like the others. A model too weak to be right even once then still
+    learns to prefer a right answer to its own (as in self-play fine-tuning, arXiv:2401.01335)."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first prompts."""
     temperature: float = Field(default=1.0, gt=0)
@@ -49,7 +55,7 @@ class Preferences(Decoding):
             yield Problem("`scorer: judge` and `judge:` belong together", "judge", "scorer: judge, judge: $step")
         if view.holds(self.prompts) == "pairs":
             yield Problem(f"{self.prompts} holds pairs, and prompts are conversations", "prompts")
-        if self.n * len(self.models) < 2:
+        if self.n * len(self.models) + self.gold < 2:
             yield Problem("one answer to a prompt makes no pair", "n", "n: 4")
         rows = view.sample(self.prompts)
         if self.scorer == "grader" and rows and not any(isinstance(row, Example) and row.grader for row in rows):
@@ -73,6 +79,10 @@ class Preferences(Decoding):
             count_answers(run, asked)
             for found, completions in zip(answers, asked, strict=True):
                 found.extend(Answer(completion.text, name) for completion in completions)
+        if self.gold:
+            for prompt, found in zip(prompts, answers, strict=True):
+                if len(prompt.messages) > len(prompt.prompt):
+                    found.append(Answer(prompt.messages[-1].content, GOLD))
         scores = self._score(prompts, answers, inputs, run)
         result = pair_up(prompts, answers, scores, self.min_margin)
         write_rows(run.folder / "rows.jsonl", result.pairs)

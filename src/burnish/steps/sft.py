@@ -22,6 +22,7 @@ from burnish.training.optim import Optimization
 from burnish.types import Example
 
 if TYPE_CHECKING:
+    from burnish.models.load import LanguageModel
     from burnish.training.state import TrainResult
 
 
@@ -38,7 +39,8 @@ class Training(Step):
     data: DatasetRef
     """The rows to learn from; they must have been checked against every suite (`decontaminate`)."""
     lora: Lora | None = None
-    """Train a low-rank adapter instead of the whole model: {rank: 16}."""
+    """Train a low-rank adapter instead of the whole model: {rank: 16}. A model that is an adapter already is trained on
+    with it; without `lora` its adapter is first added into its weights."""
     train: Optimization = Optimization()
     """Learning rate, batch size, epochs and the like."""
     max_tokens: int | None = Field(default=None, ge=8)
@@ -76,6 +78,14 @@ class Training(Step):
         needed = memory(size, copies=2.0 if self.lora else 8.0)
         return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
 
+    def load(self, inputs: Inputs) -> LanguageModel:
+        """The model to start from."""
+        from burnish.models.adapters import fold
+        from burnish.models.load import load_model
+
+        lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None)
+        return lm if self.lora else fold(lm)
+
     def summary(self, result: TrainResult, kept: Kept, template: str, model: str) -> dict[str, Any]:
         """The manifest's summary."""
         lost = "".join(f", {count} rows dropped: {why}" for why, count in kept.dropped.items())
@@ -109,10 +119,9 @@ class Sft(Training):
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.models.adapters import attach
-        from burnish.models.load import load_model
         from burnish.training.supervised import train_supervised
 
-        lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None)
+        lm = self.load(inputs)
         limit = min(lm.context, self.max_tokens or lm.context)
         examples = read_examples(inputs.artifact("data").file("rows.jsonl"))
         kept = render_all(examples, lambda row: lm.chat.render(row.messages), lambda row: len(row.ids), limit,

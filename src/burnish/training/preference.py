@@ -70,7 +70,7 @@ def reference_logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], folder:
         lm.model.eval()
         with torch.inference_mode():
             found = {
-                side: _flat(lm, [getattr(pair, side) for pair in pairs], optimization.micro_tokens, side)
+                side: _flat(lm, [getattr(pair, side) for pair in pairs], optimization.micro(lm.device), side)
                 for side in ("chosen", "rejected")
             }
         draft = path.with_name(f".{path.name}")
@@ -115,7 +115,7 @@ def train_preference(
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
         lengths = [max(len(pairs[n].chosen.ids), len(pairs[n].rejected.ids)) for n in numbers]
-        groups = micro_batches(lengths, max(1, optimization.micro_tokens // 2))
+        groups = micro_batches(lengths, max(1, optimization.micro(lm.device) // 2))
         parts = [[numbers[place] for place in group] for group in groups]
         sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
         return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]

@@ -37,7 +37,7 @@ def train_supervised(
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
         chosen = [rows[number] for number in numbers]
-        groups = micro_batches([len(row.ids) for row in chosen], optimization.micro_tokens)
+        groups = micro_batches([len(row.ids) for row in chosen], optimization.micro(lm.device))
         parts = [[chosen[place] for place in group] for group in groups]
         count = sum(sum(row.weights) for row in chosen)
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]

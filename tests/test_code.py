@@ -16,6 +16,10 @@ def test_the_report_is_no_part_of_a_training_step() -> None:
     assert "burnish.training.supervised" in code.closure("burnish.steps.sft")
 
 
+def test_predictions_are_no_part_of_results() -> None:
+    assert "burnish.steps.estimate" in code.NOT_RESULTS and code.source("burnish.steps.estimate")
+
+
 def test_the_version_is_stable_and_differs_between_modules() -> None:
     assert code.version("burnish.types") == code.version("burnish.types")
     assert code.version("burnish.types") != code.version("burnish.rng")

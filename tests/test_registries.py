@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from burnish import code
 from burnish.cli.list import TABLES
 from burnish.config import Config, Table, explain
 from burnish.registry import Entry
@@ -25,3 +26,10 @@ def test_row(kind: str, entry: Entry) -> None:
     module = found.__module__.removeprefix("burnish.").split(".")
     folder = TESTS.joinpath(*module[:-1])
     assert any(folder.glob("test_*.py")), f"no tests in {folder.relative_to(TESTS)}"
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_rows_count_as_code_that_results_depend_on(kind: str) -> None:
+    """A change in a row's file must make the results of the steps that use the table anew."""
+    table = TABLES[kind].partition(":")[0]
+    assert {entry.target.partition(":")[0] for entry in Table(TABLES[kind]).load()} <= code.imports(table)

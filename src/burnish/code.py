@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-NOT_RESULTS = {"burnish", "burnish.errors", "burnish.log", "burnish.registry", "burnish.workspace", "burnish.code"}
+USER = "burnish_user_"
+"""Prefix under which modules from users' own files are loaded."""
+NOT_RESULTS = {"burnish", "burnish.errors", "burnish.log", "burnish.registry", "burnish.workspace", "burnish.code",
+               "burnish.steps.estimate"}  # fmt: skip
 """Modules that carry messages and files about; a change in them changes no result."""
 
 
@@ -45,7 +49,9 @@ def _tree(module: str) -> ast.AST:
 
 
 def source(module: str) -> Path | None:
-    """The file of a burnish module, or None when there is no such module."""
+    """The file of a burnish module or of a user's own, or None when there is no such module."""
+    if module.startswith(USER):
+        return Path(str(sys.modules[module].__file__))
     parts = module.split(".")
     if parts[0] != "burnish":
         return None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from burnish.code import USER
 from burnish.errors import ConfigError
 
 
@@ -89,7 +90,7 @@ def _from_file(reference: str) -> Any:
     path = Path(file).resolve()
     if not path.is_file():
         raise ConfigError(f"no such file: {file}", where=reference, hint="paths are relative to the current folder")
-    name = f"burnish_user_{path.stem}_{abs(hash(str(path)))}"
+    name = f"{USER}{path.stem}_{abs(hash(str(path)))}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec and spec.loader

@@ -101,6 +101,32 @@ def test_an_adapter_that_does_not_name_its_base(tmp_path: Path) -> None:
         locate(tmp_path)
 
 
+MY_MODEL = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class MyConfig(LlamaConfig):
+    model_type = "mine"
+
+class MyModel(LlamaForCausalLM):
+    config_class = MyConfig
+"""
+
+
+def test_a_models_own_code_runs_only_when_asked_for_by_name(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "mine", "architectures": ["MyModelForCausalLM"],
+           "auto_map": {"AutoConfig": "mine.MyConfig", "AutoModelForCausalLM": "mine.MyModel"}}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({**config, **own}))
+    (folder / "mine.py").write_text(MY_MODEL)
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    assert f"trust:{folder}" in caught.value.hint
+    lm = load_model(f"trust:{folder}", dtype="float32")
+    assert type(lm.model).__name__ == "MyModel"
+    lm.save(tmp_path / "tuned")
+    assert type(load_model(tmp_path / "tuned").model).__name__ == "MyModel"
+
+
 def test_the_fingerprint_is_of_the_bytes_that_matter(folder: Path, tmp_path: Path) -> None:
     before = fingerprint(folder)
     (folder / "notes.txt").write_text("nothing that the model is made of")

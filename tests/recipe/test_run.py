@@ -101,6 +101,44 @@ def test_a_changed_file_is_noticed(tmp_path: Path, store: Workspace) -> None:
     assert (plan.steps["chats"].state, plan.steps["chats"].why) == ("new", "changed file")
 
 
+MY_STEP = '''
+from typing import Any, ClassVar, Literal
+
+from burnish.data.io import read_rows, write_rows
+from burnish.steps.base import DatasetRef, Inputs, Phase, Running, Step
+
+
+class Half(Step):
+    """Every second row."""
+
+    kind: ClassVar[str] = "dataset"
+    phase: ClassVar[Phase] = "data"
+
+    use: str
+    """This file."""
+    data: DatasetRef
+    """The rows."""
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        rows = read_rows(inputs.artifact("data").file("rows.jsonl"))
+        write_rows(run.folder / "rows.jsonl", rows[::2])
+        return {"rows_in": len(rows), "rows": len(rows[::2]), "dropped": {"odd": len(rows) - len(rows[::2])}}
+'''
+
+
+def test_a_users_own_step_and_grader_are_part_of_what_a_result_depends_on(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    mine = tmp_path / "half.py"
+    mine.write_text(MY_STEP)
+    words = [f"steps.half={{use: '{mine}:Half', data: $chats}}"]
+    assert run(recipe, store, *words).artifacts["half"].manifest.summary["rows"] == 13
+    assert Plan(load_recipe(recipe, words), store).steps["half"].state == "cached"
+    mine.write_text(MY_STEP + "# changed\n")
+    (tmp_path / "grader.py").write_text(loop.GRADER + "# changed\n")
+    states = {name: planned.state for name, planned in Plan(load_recipe(recipe, words), store).steps.items()}
+    assert (states["half"], states["suite:dev"], states["chats"]) == ("new", "new", "cached")
+
+
 def test_the_settings_of_a_run_are_kept_with_their_origin(tmp_path: Path, store: Workspace) -> None:
     recipe = loop.write_loop(tmp_path)
     result = run(recipe, store, "steps.sft.train.epochs=2")

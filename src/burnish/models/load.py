@@ -1,6 +1,7 @@
 """Find, check and open models: local folders, Hub ids, adapters, and the embedded one.
 
-Weights are read from safetensors only: a pickle can run code. A model's own code is run only when asked for by name.
+Weights are read from safetensors only: a pickle can run code. A model's own Python code is run only when it is asked
+for by name, `trust:org/name`; what is trained from it inherits that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from burnish.models.chat import ChatTemplate
 
 EMBEDDED = "pebble"
 EMBEDDED_PATH = Path(__file__).parents[1] / "pebble" / "weights"
+TRUST = "trust:"
+"""Prefix of a model that may run its own code."""
+TRUSTED = "trusted.txt"
+"""File in a folder that was saved from such a model."""
 ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 IDENTITY = ("*.safetensors", "config.json", ADAPTER, "tokenizer*", "*.jinja", "special_tokens_map.json", "vocab*",
@@ -36,6 +41,8 @@ class ModelSource:
     adapter: bool = False
     base: ModelSource | None = None
     """The model that an adapter sits on."""
+    trusted: bool = False
+    """Whether its own code may run."""
 
     @property
     def weights(self) -> ModelSource:
@@ -51,6 +58,8 @@ class ModelSource:
 def locate(ref: str | Path) -> ModelSource:
     """Find a model. Raises ModelError for a folder that is missing or lacks weights, config or tokenizer."""
     text = str(ref)
+    if text.startswith(TRUST):
+        return replace(locate(text.removeprefix(TRUST)), ref=text, trusted=True)
     if text == EMBEDDED:
         return ModelSource(text, EMBEDDED_PATH)
     path = Path(text).expanduser()
@@ -79,7 +88,7 @@ def _folder(ref: str, path: Path) -> ModelSource:
         if not base:
             raise ModelError("the adapter does not say which model it belongs to", where=f"{ref}/{ADAPTER}",
                              hint="set base_model_name_or_path")  # fmt: skip
-        return ModelSource(ref, path, adapter=True, base=locate(base))
+        return ModelSource(ref, path, adapter=True, base=locate(base), trusted=(path / TRUSTED).is_file())
     if not (path / "config.json").is_file():
         raise ModelError("the folder has no config.json, so it is not a model", where=ref,
                          hint="name the folder that `save_pretrained` wrote")  # fmt: skip
@@ -92,7 +101,7 @@ def _folder(ref: str, path: Path) -> ModelSource:
         raise ModelError(what, where=ref, hint=hint)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError("the model folder has no tokenizer", where=ref, hint="copy tokenizer.json of its base into it")
-    return ModelSource(ref, path)
+    return ModelSource(ref, path, trusted=(path / TRUSTED).is_file())
 
 
 def check(ref: str) -> list[Problem]:
@@ -171,7 +180,7 @@ def tensor_header(file: Path) -> dict[str, Any]:
     return header
 
 
-def load_tokenizer(ref: str | Path, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(ref: str | Path) -> Any:
     """The tokenizer of a model, an adapter's own where it has one. Raises ModelError when it cannot be read."""
     from transformers import AutoTokenizer
 
@@ -179,9 +188,10 @@ def load_tokenizer(ref: str | Path, trust_remote_code: bool = False) -> Any:
     if source.adapter and source.path and not any((source.path / name).is_file() for name in TOKENIZER_FILES):
         source = source.weights
     try:
-        return AutoTokenizer.from_pretrained(source.name, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(source.name, trust_remote_code=source.trusted)
     except Exception as error:  # transformers raises many kinds for a folder it cannot use
-        raise ModelError(f"the tokenizer cannot be read: {_short(error)}", where=source.name) from None
+        hint = _trust_hint(error, source)
+        raise ModelError(f"the tokenizer cannot be read: {_short(error)}", where=source.name, hint=hint) from None
 
 
 @dataclass
@@ -218,10 +228,12 @@ class LanguageModel:
                 settings.base_model_name_or_path = self.source.weights.name
         self.model.save_pretrained(folder, max_shard_size=max_shard)
         self.tokenizer.save_pretrained(folder)
+        if self.source.trusted:
+            (folder / TRUSTED).write_text(f"made from {self.source.ref}, whose own code may run\n", encoding="utf-8")
 
 
-def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False,
-               train_adapter: bool = False) -> LanguageModel:  # fmt: skip
+def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", train_adapter: bool = False
+               ) -> LanguageModel:  # fmt: skip
     """Load a model onto a device. Raises ModelError with the reason when it cannot be.
 
     `dtype` auto: what `burnish doctor` says for the device. `train_adapter`: leave an adapter's weights trainable.
@@ -236,7 +248,7 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     kind, _ = hardware.dtype(dtype, where)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source.weights.name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code,
+            source.weights.name, dtype=kind, use_safetensors=True, trust_remote_code=source.trusted,
             # Measured on Pebble, rows of 60 tokens: twice as fast as torch's fused attention on a CPU.
             attn_implementation="eager" if where == "cpu" else None,
         ).to(where)  # fmt: skip
@@ -245,10 +257,15 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
 
             model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter)
     except Exception as error:
-        raise ModelError(f"the model cannot be loaded: {_short(error)}", where=source.name,
-                         hint="`burnish doctor` shows the versions installed") from error  # fmt: skip
+        hint = _trust_hint(error, source) or "`burnish doctor` shows the versions installed"
+        raise ModelError(f"the model cannot be loaded: {_short(error)}", where=source.name, hint=hint) from error
     model.eval()
-    return LanguageModel(model, load_tokenizer(ref, trust_remote_code), source, where, kind)
+    return LanguageModel(model, load_tokenizer(ref), source, where, kind)
+
+
+def _trust_hint(error: Exception, source: ModelSource) -> str:
+    """What to write when a model wants to run code of its own."""
+    return f"if you trust its code, name it `{TRUST}{source.ref}`" if "trust_remote_code" in str(error) else ""
 
 
 def _short(error: Exception) -> str:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from burnish import code
@@ -15,7 +16,7 @@ from burnish.models.load import fingerprint
 from burnish.recipe.load import OUTSIDE, Node, Recipe
 from burnish.steps.base import BASE, SUITE, Expectation, Holds, Step, View
 from burnish.types import Example, PreferencePair
-from burnish.workspace import Artifact, Manifest, Workspace, digest
+from burnish.workspace import Artifact, Manifest, Workspace, digest, file_digest
 
 State = Literal["cached", "resume", "new"]
 
@@ -67,7 +68,7 @@ class Plan:
     def _plan(self, node: Node) -> Planned:
         seed = node.step.own_seed(self.recipe.config.seed, node.name)
         inputs = {label: [self._content(name) for name in names] for label, names in node.inputs.items()}
-        outside = node.step.outside()
+        outside = [*node.step.outside(), *map(file_digest, own_files(node.step.model_dump(mode="json")))]
         version = code.version(type(node.step).__module__)
         made_from = [node.step.use, node.step.content(), inputs, outside, seed, version]
         artifact_id = f"{node.step.kind}-{digest(*made_from)[:20]}"
@@ -196,6 +197,16 @@ class _NodeView:
 
     def speed(self, use: str, model_bytes: int | None = None) -> float | None:
         return self._plan.speed(use, model_bytes)
+
+
+def own_files(settings: Any) -> list[Path]:
+    """The users' own Python files that settings name as `./file.py:Class`, wherever in them."""
+    if isinstance(settings, dict):
+        return [path for pair in settings.items() for part in pair for path in own_files(part)]
+    if isinstance(settings, list):
+        return [path for item in settings for path in own_files(item)]
+    file, mark, _ = settings.rpartition(".py:") if isinstance(settings, str) else ("", "", "")
+    return [Path(f"{file}.py")] if mark and Path(f"{file}.py").is_file() else []
 
 
 def _manifests_before(name: str, store: Workspace) -> dict[str, Manifest]:

@@ -7,9 +7,10 @@ model of the same size, its own measured speed is used instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from burnish import hardware
+from burnish.models.load import size_of
 from burnish.types import Example, PreferencePair
 
 if TYPE_CHECKING:
@@ -61,3 +62,9 @@ def answering_seconds(size: Size | None, answers: float, prompt: float, written:
     rows = max(1.0, min(answers, batch_tokens / (prompt + written)))
     token = 2 * size.parameters / (SHARE * hardware.matmul_rate())
     return answers * prompt * token + answers / rows * written * (size.layers * LAYER_SECONDS + rows * token)
+
+
+def work_done(count: float, model: str) -> dict[str, Any]:
+    """What a summary says so that later plans know the speed: units of work, and the size of the model."""
+    size = size_of(model)
+    return {"work": count, "model_bytes": size.bytes if size else None}

@@ -13,8 +13,8 @@ from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.models.load import size_of
 from burnish.registry import suggest
-from burnish.steps import estimate
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
+from burnish.steps.estimate import answering_seconds, mean_tokens, memory, work_done
 from burnish.types import Completion, Example, Sampling
 from burnish.workspace import Artifact
 
@@ -40,9 +40,9 @@ class Decoding(Step):
         speed = view.speed(self.use, size.bytes if size else None)
         seconds = None
         if answers is not None:
-            guess = estimate.answering_seconds(size, answers, prompt, written, self.batch_tokens)
+            guess = answering_seconds(size, answers, prompt, written, self.batch_tokens)
             seconds = answers / speed if speed else guess
-        return Expectation(answers, seconds, estimate.memory(size))
+        return Expectation(answers, seconds, memory(size))
 
 
 class Measure(Decoding):
@@ -80,7 +80,7 @@ class Measure(Decoding):
         items = view.sample(SUITE + self.suite)
         written = 0.0 if all(isinstance(item, Example) and item.choices for item in items) else self.max_tokens
         rows = view.expect(SUITE + self.suite).rows
-        return self.answering(view, self.model, rows, estimate.mean_tokens(items), written)
+        return self.answering(view, self.model, rows, mean_tokens(items), written)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.engines.local import open_engine
@@ -129,9 +129,3 @@ def count_usage(run: Running, engine: Any) -> None:
     run.usage.prompt_tokens += engine.usage.prompt_tokens
     run.usage.completion_tokens += engine.usage.completion_tokens
     run.usage.calls += engine.usage.calls
-
-
-def work_done(count: float, model: str) -> dict[str, Any]:
-    """What a summary says so that later plans know the speed: units of work, and the size of the model."""
-    size = size_of(model)
-    return {"work": count, "model_bytes": size.bytes if size else None}

@@ -12,8 +12,8 @@ from burnish.config import Table
 from burnish.errors import Problem
 from burnish.merging.methods import METHODS
 from burnish.models.load import size_of
-from burnish.steps import estimate
 from burnish.steps.base import MODEL, Expectation, Inputs, ModelRef, ModelRefs, Phase, Running, Step, View
+from burnish.steps.estimate import disk, memory
 
 
 class Merge(Step):
@@ -42,7 +42,7 @@ class Merge(Step):
         size = size_of(view.root(self.models[0]))
         # One pass over every model's file; half a gigabyte a second of reading, adding up and writing.
         seconds = 1 + size.bytes * (len(self.models) + 1) / 5e8 if size else None
-        return Expectation(None, seconds, estimate.memory(size, copies=0.5), estimate.disk(size))
+        return Expectation(None, seconds, memory(size, copies=0.5), disk(size))
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.merging.merge import merge_models

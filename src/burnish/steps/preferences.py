@@ -15,8 +15,8 @@ from burnish.data.preferences import Answer, pair_up
 from burnish.errors import Problem
 from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
-from burnish.steps.estimate import mean_tokens
-from burnish.steps.measure import Decoding, count_answers, count_usage, work_done
+from burnish.steps.estimate import mean_tokens, work_done
+from burnish.steps.measure import Decoding, count_answers, count_usage
 from burnish.types import Completion, Example, Sampling, Score
 
 GOLD = "gold"

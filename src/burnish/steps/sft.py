@@ -15,8 +15,7 @@ from burnish.models.adapters import Lora
 from burnish.models.load import size_of
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import MODEL, DatasetRef, Expectation, Inputs, ModelRef, Phase, Running, Step, View
-from burnish.steps.estimate import disk, mean_tokens, memory, training_seconds
-from burnish.steps.measure import work_done
+from burnish.steps.estimate import disk, mean_tokens, memory, training_seconds, work_done
 from burnish.steps.rendering import Kept, Overlong, check_rendering, check_training_data, render_all
 from burnish.training.optim import Optimization
 from burnish.types import Example

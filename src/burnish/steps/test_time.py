@@ -14,8 +14,8 @@ from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.registry import split_choice, suggest
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, View
-from burnish.steps.estimate import mean_tokens
-from burnish.steps.measure import Decoding, count_answers, spend_look, work_done
+from burnish.steps.estimate import mean_tokens, work_done
+from burnish.steps.measure import Decoding, count_answers, spend_look
 from burnish.test_time import STRATEGIES
 from burnish.types import Sampling
 from burnish.workspace import Artifact

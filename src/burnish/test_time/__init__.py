@@ -2,12 +2,11 @@
 
 from burnish.registry import Entry, Registry
 
-_FILES = "burnish.test_time.strategies"
-
 STRATEGIES = Registry(
     "strategy",
     [
-        Entry("majority", f"{_FILES}.majority:Majority", "the most frequent answer", "arXiv:2203.11171"),
-        Entry("best_of_n", f"{_FILES}.best_of_n:BestOfN", "the sample with the best score"),
+        Entry("majority", "burnish.test_time.strategies.majority:Majority", "the most frequent answer",
+              "arXiv:2203.11171"),
+        Entry("best_of_n", "burnish.test_time.strategies.best_of_n:BestOfN", "the sample with the best score"),
     ],
-)
+)  # fmt: skip

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 import tiny
 from burnish.errors import MergeError
@@ -16,7 +18,8 @@ from burnish.merging.merge import merge_models
 from burnish.merging.methods.linear import Linear
 from burnish.merging.methods.slerp import Slerp
 from burnish.models.adapters import Lora, attach, fold
-from burnish.models.load import fingerprint, load_model, locate
+from burnish.models.load import load_model
+from burnish.models.locate import fingerprint, locate
 
 
 def two(kind: str, folder: Path) -> tuple[Path, Path]:
@@ -59,6 +62,37 @@ def test_an_adapter_is_merged_as_if_it_were_folded(tmp_path: Path) -> None:
         merge_models([locate(tmp_path / name), locate(b)], None, Slerp(t=0.3), tmp_path / f"with-{name}")
     left, right = tensors(tmp_path / "with-adapter"), tensors(tmp_path / "with-folded")
     assert all(torch.allclose(left[name], right[name], atol=1e-5) for name in right)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha_pattern": {"q_proj": 32}},
+        {"rank_pattern": {"model.layers.0.mlp.up_proj": 2}},
+        {"modules_to_save": ["lm_head"]},
+    ],
+)
+def test_whatever_peft_can_write_is_merged_as_peft_does(settings: dict[str, object], tmp_path: Path) -> None:
+    a, b = two("llama", tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(a, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", **settings)
+    model = get_peft_model(base, config)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    merge_models([locate(tmp_path / "adapter"), locate(b)], None, Linear(weights=[1, 0]), tmp_path / "out")
+    merged, theirs = tensors(tmp_path / "out"), model.merge_and_unload().state_dict()
+    assert all(torch.allclose(merged[name], theirs[name], atol=1e-5) for name in merged)
+
+
+def test_other_kinds_of_adapter_are_refused(tmp_path: Path) -> None:
+    a, b = two("llama", tmp_path)
+    attach(load_model(a, dtype="float32"), Lora(rank=2, dora=True), seed=0).save(tmp_path / "adapter")
+    with pytest.raises(MergeError, match="only plain LoRA adapters") as caught:
+        merge_models([locate(tmp_path / "adapter"), locate(b)], None, Linear(), tmp_path / "out")
+    assert "fold" in caught.value.hint
 
 
 def test_a_tied_head_meets_one_that_is_its_own(tmp_path: Path) -> None:

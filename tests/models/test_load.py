@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 import tiny
 from burnish.errors import ModelError
-from burnish.models.load import check, fingerprint, load_model, load_tokenizer, locate, size_of
+from burnish.models import locate as locating
+from burnish.models.adapters import Lora, attach
+from burnish.models.load import check, load_model, load_tokenizer
+from burnish.models.locate import fingerprint, locate, size_of
 
 
 @pytest.fixture
@@ -35,11 +41,85 @@ def test_pebble_is_found_by_name() -> None:
     assert check("pebble") == []
 
 
-def test_a_name_with_a_slash_is_a_hub_id_and_anything_else_an_error() -> None:
-    assert locate("someone/model-that-is-not-here").path is None
+def test_what_is_neither_a_folder_nor_a_hub_id() -> None:
     for name in ("my-model", "./nowhere", "/nowhere", "a/b/c"):
         with pytest.raises(ModelError, match="no such model"):
             locate(name)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Hub that has the model someone/tiny at commit c0ffee, with nothing of it downloaded yet."""
+    snapshot = tmp_path / "cache" / "c0ffee"
+
+    def download(name: str, revision: str | None, local_files_only: bool) -> str:
+        assert name == "someone/tiny" and local_files_only
+        if not snapshot.is_dir():
+            raise LocalEntryNotFoundError("not downloaded")
+        return str(snapshot)
+
+    def ask(self: object, name: str, revision: str | None, timeout: float) -> SimpleNamespace:
+        if name != "someone/tiny":
+            raise OSError("404")
+        return SimpleNamespace(sha="c0ffee")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", ask)
+    monkeypatch.setattr(locating, "_of_hub", locating._of_hub.__wrapped__)  # without its memory
+    return snapshot
+
+
+def test_a_model_of_the_hub_is_one_model_before_and_after_its_download(hub: Path) -> None:
+    before = locate("someone/tiny")
+    assert (before.path, before.name, before.revision) == (None, "someone/tiny", "c0ffee")
+    name = fingerprint("someone/tiny")
+
+    tiny.tiny_model("llama", hub)
+    weights = (hub / "model.safetensors").rename(hub.parent / "weights")
+    half = locate("someone/tiny")  # a plan has looked at the tokenizer
+    assert (half.path, half.revision, fingerprint("someone/tiny")) == (None, "c0ffee", name)
+    assert size_of("someone/tiny") is None
+
+    weights.rename(hub / "model.safetensors")
+    whole = locate("someone/tiny")
+    assert (whole.path, whole.revision, fingerprint("someone/tiny")) == (hub, None, name)
+    assert load_model("someone/tiny", dtype="float32").context == 256
+
+
+def test_a_model_that_the_hub_does_not_have(hub: Path) -> None:
+    with pytest.raises(ModelError, match="someone/else is not on this machine, and the Hub cannot give it"):
+        locate("someone/else")
+
+
+def test_a_folder_that_lacks_one_of_its_shards(folder: Path) -> None:
+    lm = load_model(folder, dtype="float32")
+    lm.save(folder.parent / "sharded", max_shard="40KB")
+    shards = sorted((folder.parent / "sharded").glob("*.safetensors"))
+    assert len(shards) > 1 and check(str(folder.parent / "sharded")) == []
+    shards[-1].unlink()
+    with pytest.raises(ModelError, match=f"lacks some of its weights: {shards[-1].name}"):
+        locate(folder.parent / "sharded")
+
+
+def test_an_adapter_finds_its_base_where_it_has_moved(folder: Path, tmp_path: Path) -> None:
+    lm = attach(load_model(folder, dtype="float32"), Lora(rank=2), seed=0)
+    lm.save(tmp_path / "adapter")
+    name = fingerprint(tmp_path / "adapter")
+    # base and adapter moved together
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / "model")
+    (tmp_path / "adapter").rename(tmp_path / "elsewhere" / "adapter")
+    adapter = tmp_path / "elsewhere" / "adapter"
+    assert fingerprint(adapter) == name and load_model(adapter).source.adapter
+    # the base alone, and this process was given its new place
+    moved = (tmp_path / "elsewhere" / "model").rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match="is not at .* any more"):
+        locate(adapter)
+    fingerprint(moved)
+    assert fingerprint(adapter) == name and load_model(adapter).source.adapter
+    # another model at the old place is not mistaken for it
+    tiny.tiny_model("llama", tmp_path / "elsewhere" / "model", seed=1)
+    assert locate(adapter).weights.path == moved
 
 
 def test_a_folder_without_config(folder: Path) -> None:
@@ -132,8 +212,11 @@ def test_the_fingerprint_is_of_the_bytes_that_matter(folder: Path, tmp_path: Pat
     (folder / "notes.txt").write_text("nothing that the model is made of")
     assert fingerprint(folder) == before
     assert fingerprint(tiny.tiny_model("llama", tmp_path / "twin")) == before
-    (folder / "chat_template.jinja").write_text("another")
-    assert fingerprint(folder) != before
+    for name in ("chat_template.jinja", "added_tokens.json", "modeling_mine.py", "spiece.model"):
+        (folder / name).write_text("{}")
+        after = fingerprint(folder)
+        assert after != before, name
+        before = after
 
 
 def test_sizes_are_read_from_headers(folder: Path) -> None:
@@ -141,4 +224,4 @@ def test_sizes_are_read_from_headers(folder: Path) -> None:
     parameters = sum(weight.numel() for weight in load_model(folder, dtype="float32").model.parameters())
     assert size is not None and (size.layers, size.bytes) == (2, 4 * size.parameters)
     assert size.parameters == parameters
-    assert size_of("someone/model-that-is-not-here") is None
+    assert size_of("./nowhere") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from burnish import hardware
-from burnish.models.load import Size
+from burnish.models.locate import Size
 from burnish.steps import estimate
 from burnish.types import Example, Message, PreferencePair
 

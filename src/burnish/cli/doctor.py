@@ -65,7 +65,8 @@ def _store(path: StorePath) -> Finding:
 
 
 def _pebble() -> Finding:
-    from burnish.models.load import check, fingerprint
+    from burnish.models.load import check
+    from burnish.models.locate import fingerprint
 
     try:
         problems = check("pebble")

@@ -15,12 +15,9 @@ from torch import Tensor
 from burnish.errors import MergeError
 from burnish.log import ticker
 from burnish.merging.tensors import StoredTensors
-from burnish.models.load import ModelSource, fingerprint
+from burnish.models.locate import ADAPTER, INDEX, ModelSource, fingerprint, identity_files
 
 SHARD_BYTES = 4 << 30
-COPIED = ("config.json", "generation_config.json", "tokenizer*", "*.jinja", "special_tokens_map.json", "vocab*",
-          "merges.txt", "added_tokens.json")  # fmt: skip
-"""What the merged model takes from its first input besides weights."""
 
 
 class Method(Protocol):
@@ -89,8 +86,8 @@ def _common_names(stored: Sequence[StoredTensors]) -> list[str]:
 def _copy_rest(source: ModelSource, first: ModelSource, out: Path) -> None:
     for folder in (source.path, first.path):  # an adapter's own tokenizer wins over its base's
         assert folder is not None
-        for pattern in COPIED:
-            for file in folder.glob(pattern):
+        for file in identity_files(folder):
+            if file.suffix != ".safetensors" and file.name not in (INDEX, ADAPTER):
                 shutil.copyfile(file, out / file.name)
 
 
@@ -128,4 +125,4 @@ class _Shards:
             (self._out / f"part-{number}.safetensors").rename(self._out / final)
             index |= dict.fromkeys(names, final)
         text = json.dumps({"metadata": {}, "weight_map": index}, indent=2)
-        (self._out / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+        (self._out / INDEX).write_text(text, encoding="utf-8")

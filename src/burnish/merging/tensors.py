@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from burnish.errors import MergeError
-from burnish.models.load import ADAPTER, ModelSource, tensor_header
+from burnish.models.locate import ADAPTER, ModelSource, tensor_header
 
 HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
+PREFIX = "base_model.model."
+"""What peft puts before the names of the model it wraps."""
 
 
 class StoredTensors:
@@ -68,7 +71,7 @@ class StoredTensors:
     def read(self, name: str) -> Tensor:
         """One tensor in fp32."""
         if self.base is not None:
-            return self.base.read(name) + self._update(name)
+            return self._adapted(name)
         stored = self.stored(name)
         return self._load(self._files[stored][0], stored)
 
@@ -83,18 +86,36 @@ class StoredTensors:
     @cached_property
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads((self.path / ADAPTER).read_text(encoding="utf-8"))
-        if settings.get("use_dora") or settings.get("fan_in_fan_out") or settings.get("peft_type") != "LORA":
-            raise MergeError("only plain LoRA adapters can be merged from disk", where=str(self.path),
+        plain = (
+            settings.get("peft_type") == "LORA" and not settings.get("use_dora") and not settings.get("fan_in_fan_out")
+        )
+        known = (".lora_A.weight", ".lora_B.weight")
+        replaced = {PREFIX + name for name in self.shapes}  # modules_to_save: whole tensors instead of an update
+        unknown = [name for name in self._files if not name.endswith(known) and name not in replaced]
+        if not plain or unknown:
+            what = f"it holds {unknown[0]}" if unknown else f"it is {settings.get('peft_type')}"
+            raise MergeError(f"only plain LoRA adapters can be merged from disk, and {what}", where=str(self.path),
                              hint="fold the adapter into its model first")  # fmt: skip
         return settings
 
-    def _update(self, name: str) -> Tensor | float:
-        """What the adapter adds to a tensor: scale x B A, or nothing."""
-        module = f"base_model.model.{name.removesuffix('.weight')}"
-        down, up = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
-        if down not in self._files:
-            return 0.0
+    def _adapted(self, name: str) -> Tensor:
+        """A tensor of the base as the adapter changes it: replaced, or with scale x B A added."""
+        assert self.base is not None
         settings = self._settings
-        rank = settings.get("rank_pattern", {}).get(name, settings["r"])
-        scale = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-        return scale * (self._load(self._files[up][0], up) @ self._load(self._files[down][0], down))
+        if PREFIX + name in self._files:
+            return self._load(self._files[PREFIX + name][0], PREFIX + name)
+        module = name.removesuffix(".weight")
+        down, up = f"{PREFIX}{module}.lora_A.weight", f"{PREFIX}{module}.lora_B.weight"
+        if down not in self._files:
+            return self.base.read(name)
+        rank = _by_pattern(settings.get("rank_pattern"), module, settings["r"])
+        alpha = _by_pattern(settings.get("alpha_pattern"), module, settings["lora_alpha"])
+        scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+        return self.base.read(name) + scale * (
+            self._load(self._files[up][0], up) @ self._load(self._files[down][0], down)
+        )
+
+
+def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> Any:
+    """The value of the first pattern that is the end of a module's name, as peft looks them up."""
+    return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)), default)

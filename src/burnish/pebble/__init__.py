@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from burnish.models.load import EMBEDDED_PATH
+from burnish.models.locate import EMBEDDED_PATH
 
 
 def load_path() -> Path:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from burnish import code
 from burnish.errors import BurnishError, Problem, raise_all
-from burnish.models.load import fingerprint
+from burnish.models.locate import fingerprint
 from burnish.recipe.load import OUTSIDE, Node, Recipe
 from burnish.steps.base import BASE, SUITE, Expectation, Holds, Step, View
 from burnish.types import Example, PreferencePair

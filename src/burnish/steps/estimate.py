@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from burnish import hardware
-from burnish.models.load import size_of
+from burnish.models.locate import size_of
 from burnish.types import Example, PreferencePair
 
 if TYPE_CHECKING:
-    from burnish.models.load import Size
+    from burnish.models.locate import Size
 
 SHARE = 0.15
 """Share of the machine's rate of matrix products that a model reaches; small ones with short rows reach less."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from burnish.data.io import read_examples
 from burnish.errors import Problem
-from burnish.models.load import size_of
+from burnish.models.locate import size_of
 from burnish.registry import suggest
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
 from burnish.steps.estimate import answering_seconds, mean_tokens, memory, work_done

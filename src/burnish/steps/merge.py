@@ -11,7 +11,7 @@ from pydantic import Field
 from burnish.config import Table
 from burnish.errors import Problem
 from burnish.merging.methods import METHODS
-from burnish.models.load import size_of
+from burnish.models.locate import size_of
 from burnish.steps.base import MODEL, Expectation, Inputs, ModelRef, ModelRefs, Phase, Running, Step, View
 from burnish.steps.estimate import disk, memory
 
@@ -46,7 +46,7 @@ class Merge(Step):
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         from burnish.merging.merge import merge_models
-        from burnish.models.load import locate
+        from burnish.models.locate import locate
 
         sources = [locate(path) for path in inputs.models("models")]
         base = locate(inputs.model("base")) if self.base else None

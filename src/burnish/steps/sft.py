@@ -12,7 +12,7 @@ from burnish.config import Table
 from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.models.adapters import Lora
-from burnish.models.load import size_of
+from burnish.models.locate import size_of
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import MODEL, DatasetRef, Expectation, Inputs, ModelRef, Phase, Running, Step, View
 from burnish.steps.estimate import disk, mean_tokens, memory, training_seconds, work_done

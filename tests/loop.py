@@ -36,7 +36,7 @@ steps:
   clean: {{use: filter, data: $chats, with: [exact, length, minhash, {{decontaminate: {{against: [dev, hard]}}}}]}}
   sft:   {{use: sft, data: $clean, train: {{learning_rate: 1e-3, batch_size: 4, max_steps: 3}}}}
   lora:  {{use: sft, data: $clean, lora: {{rank: 2}}, train: {{learning_rate: 1e-3, batch_size: 4, max_steps: 3}}}}
-  pairs: {{use: preferences, prompts: $clean, models: [$sft, $lora], n: 3, max_tokens: 12}}
+  pairs: {{use: preferences, prompts: $clean, models: [$sft, $lora], n: 3, max_tokens: 12, grader: {grader}}}
   dpo:   {{use: preference, model: $sft, data: $pairs, train: {{learning_rate: 1e-4, batch_size: 4, max_steps: 3}}}}
   mixed: {{use: merge, models: [$dpo, $lora], method: {{slerp: {{t: 0.5}}}}}}
   scores: {{use: evaluate, models: [base, $sft, $lora, $dpo, $mixed], suites: [dev, hard], max_tokens: 12}}
@@ -60,9 +60,7 @@ def write_loop(folder: Path, kind: str = "llama") -> Path:
     """Write the model, the data and the recipe; returns the recipe's path."""
     base = tiny.tiny_model(kind, folder / "model")
     (folder / "grader.py").write_text(GRADER)
-    grader = {f"{folder}/grader.py:Even": {}}
-    pairs = [(one, other) for one in COLOURS for other in COLOURS[:2]]
-    chats = [{**talk(f"Say {one} and {other}", f"{other} {one}"), "grader": grader} for one, other in pairs]
+    chats = [talk(f"Say {one} and {other}", f"{other} {one}") for one in COLOURS for other in COLOURS[:2]]
     rows(folder / "chats.jsonl", *chats, talk(TEST_QUESTION, "red"), chats[0], {"messages": []})
     rows(folder / "items.jsonl", {"prompt": TEST_QUESTION, "answer": "red"},
          {"prompt": "Name a dark colour", "answer": "black"},
@@ -70,5 +68,6 @@ def write_loop(folder: Path, kind: str = "llama") -> Path:
     rows(folder / "choices.jsonl", {"prompt": "Snow is", "answer": "white", "options": ["white", "black"]},
          {"prompt": "Coal is", "answer": "black", "options": ["white", "black"]})  # fmt: skip
     recipe = folder / "loop.yaml"
-    recipe.write_text(RECIPE.format(base=base, folder=folder))
+    grader = f'{{use: "{folder}/grader.py:Even"}}'
+    recipe.write_text(RECIPE.format(base=base, folder=folder, grader=grader))
     return recipe

@@ -16,9 +16,9 @@ def manifest(name: str, phase: str, seconds: float) -> Manifest:
 def test_shares_and_shared_artifacts_count_once() -> None:
     base = manifest("m", "evaluation", 4.0)
     rows = ledger(
-        [("chats", manifest("a", "data", 1.0), False), ("sft", manifest("b", "training", 3.0), True),
-         ("baseline", base, False), ("scores/base", base, False), ("report", manifest("r", "report", 9.0), False)]
+        [("chats", manifest("a", "data", 1.0)), ("sft", manifest("b", "training", 3.0)),
+         ("baseline", base), ("scores/base", base), ("report", manifest("r", "report", 9.0))]
     )  # fmt: skip
     assert [row.step for row in rows] == ["chats", "sft", "baseline"]
     assert shares(rows) == {"data": 1.0, "training": 3.0, "evaluation": 4.0}
-    assert rows[1].cached and rows[1].trained_tokens == 5 and rows[1].calls == 1 and rows[1].prompt_tokens == 0
+    assert rows[1].trained_tokens == 5 and rows[1].calls == 1 and rows[1].prompt_tokens == 0

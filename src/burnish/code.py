@@ -82,5 +82,6 @@ def version(module: str) -> str:
     for name in sorted(closure(module) - NOT_RESULTS):
         path = source(name)
         assert path is not None
-        hasher.update(f"{name}\0".encode() + path.read_bytes())
+        label = USER if name.startswith(USER) else name  # where a user keeps a file is no part of what it does
+        hasher.update(f"{label}\0".encode() + path.read_bytes())
     return hasher.hexdigest()

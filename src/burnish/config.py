@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from burnish.errors import BurnishError, ConfigError, Problem
 from burnish.registry import Registry, split_choice, suggest
@@ -29,15 +29,28 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        """YAML reads `yes` as true, and true would pass for 1."""
+        for name, info in cls.model_fields.items() if isinstance(values, dict) else ():
+            kinds = {info.annotation, *get_args(info.annotation)}
+            held = values.get(info.alias or name)
+            if isinstance(held, bool) and kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"'{info.alias or name}' must be a number, got {str(held).lower()}")
+        return values
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Marks a field whose values are rows of a registry: `name`, `{name: {settings}}` or a list of these.
 
-    `registry` is "module:NAME" text, so that declaring a field imports nothing.
+    `registry` is "module:NAME" text, so that declaring a field imports nothing. `form` "mapping": text in the field is
+    something else, such as a path.
     """
 
     registry: str
+    form: Literal["any", "mapping"] = "any"
 
     def load(self) -> Registry:
         module, _, name = self.registry.partition(":")
@@ -49,7 +62,7 @@ class Table:
 class Ref:
     """Marks a field that names an input: `$step`, for a model also `base`, a folder or a Hub id."""
 
-    kind: Literal["dataset", "model", "any"]
+    kind: Literal["dataset", "model", "step", "any"]
 
 
 # ---------------------------------------------------------------------------------------------- YAML with line numbers
@@ -98,18 +111,22 @@ def read_yaml(path: Path) -> Document:
 
 def parse_yaml(text: str, file: str = "recipe") -> Document:
     """`read_yaml` for text; `file` is the name that errors show."""
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         document = Document({}, file)
         value = _construct(loader, node, (), document) if node else {}
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(
-            f"not valid YAML: {error.problem}", where=f"{file}:{line}", hint="check indentation, colons and brackets"
-        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"not valid YAML: {what}", where=f"{file}:{mark.line + 1}" if mark else file,
+                          hint="check indentation, colons and brackets") from None  # fmt: skip
+    except RecursionError:
+        raise ConfigError("an alias stands within what it stands for", where=file, hint="write it out") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if not isinstance(value, dict):
         raise ConfigError(f"expected a mapping of settings, got {type(value).__name__}", where=file)
     document.data = value
@@ -143,20 +160,34 @@ def override(document: Document, assignments: list[str]) -> None:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise ConfigError(f"--set {assignment}: expected KEY=VALUE", hint="--set steps.sft.train.epochs=2")
-        parts: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".")]
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: the value is not valid YAML", hint="quote it") from None
+        parts = path.split(".")
         target: Any = document.data
-        for depth, part in enumerate(parts[:-1]):
+        key: list[str | int] = []
+        for part in parts[:-1]:
+            place = _place(target, part, path)
             if isinstance(target, dict):
-                target = target.setdefault(part, {})
-            elif isinstance(target, list) and isinstance(part, int) and part < len(target):
-                target = target[part]
+                target.setdefault(place, {})
+            target = target[place]
+            key.append(place)
             if not isinstance(target, dict | list):
-                raise ConfigError(f"--set {path}: '{dotted(tuple(parts[: depth + 1]))}' is not a mapping")
-        last = parts[-1]
-        if isinstance(target, list) and not (isinstance(last, int) and last < len(target)):
-            raise ConfigError(f"--set {path}: the list has {len(target)} items, there is no item '{last}'")
-        target[last] = yaml.safe_load(text)
-        document.overridden.add(tuple(parts))
+                raise ConfigError(f"--set {path}: '{dotted(tuple(key))}' is not a mapping")
+        last = _place(target, parts[-1], path)
+        target[last] = value
+        document.overridden.add((*key, last))
+
+
+def _place(target: dict[str, Any] | list[Any], part: str, path: str) -> str | int:
+    """One part of an override's path: a key, or the number of an item that a list has."""
+    if isinstance(target, dict):
+        return part
+    if not part.isdigit() or int(part) >= len(target):
+        raise ConfigError(f"--set {path}: the list has {len(target)} items, there is no item '{part}'",
+                          hint="items are named by number, the first is 0")  # fmt: skip
+    return int(part)
 
 
 # ---------------------------------------------------------------------------------------------------- checked settings
@@ -239,7 +270,7 @@ def _check_tables(value: Config, document: Document, prefix: Key) -> Iterator[Pr
     for name, table in tables_of(type(value)).items():
         held = getattr(value, name)
         key = (*prefix, type(value).model_fields[name].alias or name)
-        if held is None:
+        if held is None or (table.form == "mapping" and not isinstance(held, dict)):
             continue
         choices = [(key, held)] if not isinstance(held, list) else [((*key, i), item) for i, item in enumerate(held)]
         for at, choice in choices:

@@ -84,6 +84,6 @@ class Problems(ConfigError):
 
 
 def raise_all(problems: list[Problem]) -> None:
-    """Raise `Problems` when there are any."""
+    """Raise `Problems` when there are any, each once."""
     if problems:
-        raise Problems(problems)
+        raise Problems(list(dict.fromkeys(problems)))

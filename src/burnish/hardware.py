@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -50,6 +52,27 @@ def memory_gib() -> float:
     import psutil
 
     return float(psutil.virtual_memory().available) / 2**30
+
+
+def reset_peak_memory() -> None:
+    """Begin to look for the peak anew, where the system allows it (Linux, GPUs)."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib() -> float:
+    """Most memory held since the last reset: of the GPU where there is one, else resident."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        return float(sys.modules["torch"].cuda.max_memory_allocated()) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def describe() -> dict[str, str]:

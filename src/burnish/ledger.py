@@ -21,20 +21,18 @@ class LedgerRow:
     completion_tokens: int
     trained_tokens: int
     calls: int
-    cached: bool = False
-    """Whether this run took the finished artifact instead of making it."""
 
 
-def ledger(manifests: Iterable[tuple[str, Manifest, bool]]) -> list[LedgerRow]:
-    """Rows from (step name, manifest, cached). An artifact that several names share is counted once."""
+def ledger(manifests: Iterable[tuple[str, Manifest]]) -> list[LedgerRow]:
+    """Rows from (step name, manifest). An artifact that several names share is counted once."""
     rows, seen = [], set()
-    for name, manifest, cached in manifests:
+    for name, manifest in manifests:
         if manifest.id in seen or manifest.phase not in PHASES:
             continue
         seen.add(manifest.id)
         usage = {key: manifest.usage.get(key, 0) for key in ("prompt_tokens", "completion_tokens", "trained_tokens")}
         calls = manifest.usage.get("calls", 0)
-        rows.append(LedgerRow(name, manifest.phase, manifest.seconds, **usage, calls=calls, cached=cached))
+        rows.append(LedgerRow(name, manifest.phase, manifest.seconds, **usage, calls=calls))
     return rows
 
 

@@ -7,10 +7,12 @@ used. A user's own class needs no packaging: `./my_loss.py:MyLoss` resolves from
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,18 +87,32 @@ def split_choice(choice: str | dict[str, Any], kind: str) -> tuple[str, dict[str
     return name, dict(settings or {})
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names with a number behind each that was there before: ['length', 'length 2']."""
+    return [name if names[:place].count(name) == 0 else f"{name} {names[:place].count(name) + 1}"
+            for place, name in enumerate(names)]  # fmt: skip
+
+
 def _from_file(reference: str) -> Any:
     file, _, attribute = reference.rpartition(":")
     path = Path(file).resolve()
     if not path.is_file():
         raise ConfigError(f"no such file: {file}", where=reference, hint="paths are relative to the current folder")
-    name = f"{USER}{path.stem}_{abs(hash(str(path)))}"
+    name = f"{USER}{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever a user's file does when it is read
+            del sys.modules[name]
+            line = (
+                error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
+            )
+            raise ConfigError(f"{file} cannot be loaded: {type(error).__name__}: {error}", where=f"{path}:{line}",
+                              hint=f"python {file}") from error  # fmt: skip
     try:
         return getattr(sys.modules[name], attribute)
     except AttributeError:

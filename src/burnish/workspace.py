@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ from burnish.log import note
 
 MANIFEST = "manifest.json"
 ATTEMPTS = "attempts.jsonl"
+SCRATCH = "scratch"
+"""The part of a work folder that is not published: checkpoints, and what a resumed step need not do again."""
+
+
+STAMP = re.compile(r"-\d{8}-\d{6}-\d{3}$")
+"""What stands behind a recipe's name in the name of its run: when it began, and a number for those of one second."""
 
 
 def digest(*parts: Any) -> str:
@@ -73,7 +80,7 @@ def disk_error(error: OSError, path: Path) -> WorkspaceError:
             where=str(path.parent),
             hint="free some space or choose another store with --store; finished steps are kept, run the command again",
         )
-    return WorkspaceError(f"cannot write {path.name}: {error.strerror or error}", where=str(path.parent))
+    return WorkspaceError(f"cannot use {path.name}: {error.strerror or error}", where=str(path.parent))
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,13 @@ class Workspace:
         return Artifact(path, manifest)
 
     def artifacts(self) -> list[Artifact]:
-        """All finished artifacts, the oldest first."""
-        found = [self._read(path) for path in (self.root / "artifacts").iterdir()]
+        """All finished artifacts, the oldest first; damaged ones are told and left out."""
+        found = []
+        for path in (self.root / "artifacts").iterdir():
+            try:
+                found += [self._read(path)] if path.is_dir() else []
+            except WorkspaceError as error:
+                note(f"left out: {error.what} ({error.where})")
         return sorted(found, key=lambda artifact: (artifact.manifest.made_at, artifact.id))
 
     def unfinished(self, artifact_id: str) -> bool:
@@ -179,7 +191,9 @@ class Workspace:
                 raise AssertionError("an artifact was built without a manifest")
             text = json.dumps(asdict(building.manifest), indent=2, ensure_ascii=False)
             write_atomic(folder / MANIFEST, text + "\n")
+            # Last of all: until the rename a killed attempt must find its checkpoint.
             (folder / ATTEMPTS).unlink(missing_ok=True)
+            shutil.rmtree(folder / SCRATCH, ignore_errors=True)
             _sync(folder)
             folder.rename(self.root / "artifacts" / artifact_id)
         except OSError as error:
@@ -231,7 +245,7 @@ class Workspace:
         """A fresh folder for a run; its name sorts by time."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for count in range(1000):
-            folder = self.root / "runs" / (f"{name}-{stamp}" + (f"-{count}" if count else ""))
+            folder = self.root / "runs" / f"{name}-{stamp}-{count:03d}"
             try:
                 folder.mkdir(parents=True)
                 return folder
@@ -244,22 +258,26 @@ class Workspace:
     def runs(self) -> list[Path]:
         """The run folders, the oldest first."""
         folders = [path for path in (self.root / "runs").iterdir() if (path / "plan.json").exists()]
-        return sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return sorted(folders, key=_begun)
 
     def run(self, name: str = "") -> Path:
-        """The run folder of this name, else the newest run of the recipe of this name, else the newest run.
+        """The run folder of this name, or the newest run of the recipe of this name, or the newest run for no name.
 
         Raises WorkspaceError when there is none.
         """
         folders = self.runs()
-        matches = [path for path in folders if path.name == name] or [
-            path for path in folders if not name or path.name.startswith(f"{name}-")
-        ]
+        matches = [path for path in folders if name in ("", path.name, STAMP.sub("", path.name))]
         if not matches:
             known = ", ".join(path.name for path in folders[-5:]) or "none yet"
             raise WorkspaceError(f"no run '{name}'" if name else "no runs yet", where=str(self.root / "runs"),
                                  hint=f"runs: {known}")  # fmt: skip
         return matches[-1]
+
+
+def _begun(run: Path) -> tuple[str, str]:
+    """When a run began, from its name: writing into its folder later makes it no newer."""
+    found = STAMP.search(run.name)
+    return (found[0] if found else "", run.name)
 
 
 def begin_attempt(folder: Path) -> tuple[float, int]:
@@ -277,11 +295,6 @@ def begin_attempt(folder: Path) -> tuple[float, int]:
     with log.open("a") as stream:
         stream.write(json.dumps({"start": now, "spent": spent}) + "\n")
     return spent, len(starts) + 1
-
-
-def remove(path: Path) -> None:
-    """Remove a folder of the store if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -287,4 +287,4 @@ def test_doctor(burnish: Burnish, tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_made(burnish: Burnish, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = burnish("list", "runs", "--store", tmp_path / "file" / "store")
-    assert said.code == 1 and "cannot write" in said.err and "Traceback" not in said.err
+    assert said.code == 1 and "cannot use" in said.err and "Traceback" not in said.err

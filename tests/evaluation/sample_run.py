@@ -133,7 +133,7 @@ LEDGER = [
     LedgerRow("chats", "data", 3.1, 0, 0, 0, 0),
     LedgerRow("clean", "data", 6.4, 0, 0, 0, 0),
     LedgerRow("sft", "training", 141.0, 0, 0, 962_000, 0),
-    LedgerRow("pairs", "data", 64.8, 51_300, 212_400, 0, 1200, cached=True),
+    LedgerRow("pairs", "data", 64.8, 51_300, 212_400, 0, 1200),
     LedgerRow("dpo", "training", 58.2, 0, 0, 301_000, 0),
     LedgerRow("merged", "training", 0.8, 0, 0, 0, 0),
     LedgerRow("scores/base@dev", "evaluation", 14.9, 19_100, 48_900, 0, 450),
@@ -146,7 +146,7 @@ PEDIGREE = [
     Origin("chats", "ingest", "a1b2c3d4e5f60718", (), 712349871, 3.1, "2026-01-05T10:00:05", "77b1c0de12"),
     Origin("clean", "filter", "b7e1f2a3c4d5e6f7", ("chats", "dev"), 81237123, 6.4, "2026-01-05T10:00:12", "19aa0b2c3d"),
     Origin("sft", "sft", "c0ffee00c0ffee00", ("pebble", "clean"), 99128371, 141.0, "2026-01-05T10:02:33", "5511fe00aa"),
-    Origin("pairs", "preferences", "d00dfeedd00dfeed", ("sft", "clean"), 5123, 64.8, "2026-01-05T10:03:38", "aa", True),
+    Origin("pairs", "preferences", "d00dfeedd00dfeed", ("sft", "clean"), 5123, 64.8, "2026-01-05T10:03:38", "aa"),
     Origin("dpo", "preference", "e5e5e5e5f6f6f6f6", ("sft", "pairs"), 7123, 58.2, "2026-01-05T10:04:36", "bb11cc22dd"),
 ]  # fmt: skip
 

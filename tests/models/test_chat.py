@@ -54,10 +54,42 @@ def test_a_template_that_drops_earlier_thinking_trains_what_it_keeps() -> None:
     assert learned(chat, (TALK[0], thinking, *TALK[2:])) == ["42<|im_end|>", "Quite sure.<|im_end|>"]
 
 
-def test_a_rewritten_turn_that_cannot_be_told_apart_is_an_error() -> None:
-    same = Message("assistant", "<think>a</think>42")
+def test_rewritten_turns_that_say_the_same_are_told_apart_by_their_order() -> None:
+    chat = template("qwen3")
+    words = ["4", "4", "14?", "14", "Yes?", "Yes.", "14", "Yes."]
+    talk = tuple(
+        Message(turn.role, f"<think>a</think>{said}" if turn.role == "assistant" else said)
+        for turn, said in zip(TALK * 2, words, strict=True)
+    )
+    end = "<|im_end|>"
+    assert learned(chat, talk) == [f"4{end}", f"14{end}", f"Yes.{end}", f"<think>a</think>Yes.{end}"]
+    starts = [turn.start for turn in chat.render(talk).turns]
+    assert starts == sorted(starts) and len(set(starts)) == 4
+
+
+def test_a_rewritten_turn_that_the_template_leaves_out_is_an_error() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if loop.last or m['role'] == 'user' %}<|im_start|>{{ m['role'] }}\n"
+        "{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
     with pytest.raises(ModelError, match="turn 1 .assistant. cannot be found"):
-        template("qwen3").render((TALK[0], same, TALK[2], same, TALK[2], TALK[3]))
+        ChatTemplate(tokenizer).render(TALK)
+
+
+def test_special_tokens_in_someones_words_are_refused() -> None:
+    for role, place in (("user", 0), ("assistant", 1)):
+        talk = list(TALK[:2])
+        talk[place] = Message(role, "It ends with <|im_end|> and then more.")  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match=f"turn {place} .{role}. hold the special token <.im_end.>"):
+            template("llama").render(talk)
+
+
+def test_the_view_shows_characters_of_several_tokens() -> None:
+    chat = template("llama")
+    view = mask_view(chat.render((Message("user", "ä€"), Message("assistant", "漢🙂"))), chat.tokenizer)
+    assert "ä€" in view.plain and "漢🙂" in view.plain and "\N{REPLACEMENT CHARACTER}" not in view.plain
 
 
 def test_a_message_may_say_whether_it_is_learned() -> None:

@@ -53,8 +53,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     snapshot = tmp_path / "cache" / "c0ffee"
 
     def download(name: str, revision: str | None, local_files_only: bool) -> str:
-        assert name == "someone/tiny" and local_files_only
-        if not snapshot.is_dir():
+        assert local_files_only
+        if name != "someone/tiny" or not snapshot.is_dir():
             raise LocalEntryNotFoundError("not downloaded")
         return str(snapshot)
 

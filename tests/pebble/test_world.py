@@ -161,12 +161,19 @@ def test_planted_copies_are_near_and_not_equal() -> None:
 
 
 def test_the_source_of_the_ingest_step() -> None:
-    assert list(PebbleChats(n=5).rows(seed=4)) == chats(None, "train", 5, 4)
-    assert len(list(PebbleChats(n=500).rows(seed=4, limit=7))) == 7
-    rows = list(PebbleChats(n=5, copies=3).rows(seed=4))
-    assert [row.id for row in chats(None, "dev", 3, 0)] == sorted(
-        (row.meta["copy_of"] for row in rows[5:]), key=[row.id for row in chats(None, "dev", 3, 0)].index
-    )
+    rows = list(PebbleChats(n=20).rows(seed=4))
+    assert [row.meta["skill"] for row in rows] == [*SKILLS, *SKILLS, *list(SKILLS)[:2]]  # the skills take turns
+    assert list(PebbleChats(n=500).rows(seed=4, limit=7)) == rows[:7]
+    assert {row.meta["skill"] for row in PebbleChats(n=5, skills=["units"]).rows(seed=4)} == {"units"}
+    with pytest.raises(ValueError, match="there is no skill 'unit', did you mean 'units'"):
+        PebbleChats(skills=["unit"])
+
+
+def test_planted_rows_come_last_and_copy_items_of_the_dev_suite() -> None:
+    rows = list(PebbleChats(n=20, planted=9).rows(seed=4))
+    items = {item.id for skill in SKILLS for item in chats(skill, "dev", 50, 0)}
+    assert len(rows) == 29 and all("copy_of" not in row.meta for row in rows[:20])
+    assert all(row.meta["copy_of"] in items for row in rows[20:])
 
 
 # ------------------------------------------------------------------------------------------ the sums of single skills

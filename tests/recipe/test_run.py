@@ -60,7 +60,7 @@ def test_the_whole_loop(kind: str, tmp_path: Path) -> None:
     }
     gain = compare(outcomes["base"], outcomes["dpo"])["overall"]
     assert table["dpo"]["dev"]["against_base"]["overall"]["difference"] == gain.difference
-    assert store.looks(made["suite:hard"].id) == 4  # every model but the base
+    assert store.looks(made["suite:hard"].summary["items"]) == 4  # every model but the base
     assert [point["n"] for point in made["voting"].summary["curves"]["majority"]] == [1, 2, 4]
 
     # the report is readable and about this run
@@ -68,7 +68,7 @@ def test_the_whole_loop(kind: str, tmp_path: Path) -> None:
     assert "loop" in page and "mixed" in page and "use: preferences" in page
 
     second = run(recipe, store)
-    assert second.made == [] and store.looks(made["suite:hard"].id) == 4
+    assert second.made == [] and store.looks(made["suite:hard"].summary["items"]) == 4
     assert {name: one.id for name, one in second.artifacts.items()} == {name: one.id for name, one in made.items()}
 
 
@@ -168,7 +168,7 @@ def test_a_model_that_is_an_adapter_is_trained_on(lora: str, tmp_path: Path, sto
 
 def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspace) -> None:
     result = run(loop.write_loop(tmp_path), store)
-    rows = {row.step: row for row in ledger((name, one.manifest, False) for name, one in result.artifacts.items())}
+    rows = {row.step: row for row in ledger((name, one.manifest) for name, one in result.artifacts.items())}
     assert {row.phase for row in rows.values()} == {"data", "training", "evaluation"}
     assert rows["pairs"].calls == 2 * 24 and rows["pairs"].completion_tokens > 0
     assert rows["sft"].trained_tokens == result.artifacts["sft"].manifest.summary["training"]["tokens"] > 0
@@ -178,26 +178,28 @@ def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspac
     )
 
 
-def test_rounds_start_from_the_round_before(tmp_path: Path, store: Workspace) -> None:
-    recipe = loop.write_loop(tmp_path)
-    text = recipe.read_text().partition("  pairs:")[0]
-    recipe.write_text(
-        text
-        + """
+ROUNDS = """
   improve:
     repeat: 2
-    start: {model: $sft}
+    start: {model: $sft, rows: $clean}
     steps:
-      pairs: {use: preferences, prompts: $clean, models: [$model], n: 4, max_tokens: 12}
+      pairs:
+        {use: preferences, prompts: $rows, models: [$model], n: 4, max_tokens: 12, grader: {use: "FOLDER/grader.py:Even"}}
       dpo: {use: preference, model: $model, data: $pairs, train: {batch_size: 4, max_steps: 1}}
-    carry: {model: $dpo}
+    carry: {model: $dpo, rows: $rows}
   scores: {use: evaluate, models: [$improve.model], suites: [dev], max_tokens: 12}
+  more: {use: filter, data: $improve.rows, with: [exact]}
 """
-    )
+
+
+def test_rounds_start_from_the_round_before(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    recipe.write_text(recipe.read_text().partition("  pairs:")[0] + ROUNDS.replace("FOLDER", str(tmp_path)))
     made = run(recipe, store).artifacts
     assert made["improve.1.dpo"].manifest.inputs["model"] == [made["sft"].id]
     assert made["improve.2.pairs"].manifest.inputs["models"] == [made["improve.1.dpo"].id]
     assert made["scores/improve.2.dpo@dev"].manifest.inputs["model"] == [made["improve.2.dpo"].id]
+    assert made["more"].manifest.inputs["data"] == [made["clean"].id]  # carried unchanged through both rounds
 
 
 def test_seeds_share_the_suites_and_give_an_interval(tmp_path: Path, store: Workspace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from burnish.errors import EvaluationError
-from burnish.rewards import REWARDS, grade
+from burnish.rewards import REWARDS, grade, row_grader
 from burnish.types import Example, Message
 
 GOLD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -77,6 +77,11 @@ def test_an_item_without_a_usable_target_is_unscored(name: str) -> None:
         ("1,234,567.50 in total", "1234567.5"),
         (".5", "0.5"),
         ("-0.0", "0"),
+        ("I will answer step by step. 3 + 4 = 7, so he has 7 apples.", "7"),
+        ("So the answer is 5 * 4 = 20.", "20"),
+        ("1,2,3", "3"),
+        ("12,3456", "3456"),
+        ("Answer = 8", "8"),
     ],
 )
 def test_numeric_reads(text: str, answer: str) -> None:
@@ -102,6 +107,9 @@ def test_numeric_tolerance_is_absolute() -> None:
         ("no idea", None),
         ("Answer: Apple", None),
         ("Answer: Z", None),
+        ("The answer is, I think, B", "B"),
+        ("Answer: I", "I"),
+        ("The answer is a tie", None),
     ],
 )
 def test_choice_reads(text: str, answer: str | None) -> None:
@@ -113,6 +121,37 @@ def test_exact_case_and_whole_text() -> None:
     assert grade(item("exact", {}, "Paris"), "'Paris'").value == 1.0
     assert grade(item("exact", {}, "Paris"), "It is Paris").value == 0.0
     assert grade(item("exact", {"last_line": True}, "Paris"), "Well.\nParis").value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "right"),
+    [("-5", "5", False), ("-5", "-5.", True), ("C#", "C++", False), ("C#", "C#.", True), ("(a, b]", "[a, b)", False),
+     ("+", "+", True), ("+", "-", False), ("?", "?", True), ("Paris", "**Paris**", True), ("Paris", "`Paris`", True)],
+)  # fmt: skip
+def test_signs_and_brackets_are_part_of_an_answer(target: str, answer: str, right: bool) -> None:
+    assert grade(item("exact", {}, target), answer).value == float(right)
+
+
+def test_lists_keep_their_signs() -> None:
+    assert grade(item("sequence", {}, "-3, 5"), "3, -5").value == 0.0
+    assert grade(item("sequence", {}, "-3, 5"), "-3, 5.").value == 1.0
+
+
+def test_json_knows_true_from_one() -> None:
+    assert grade(item("json_object", {}, '{"a": [true, 1]}'), '{"a": [true, 1.0]}').value == 1.0
+    assert grade(item("json_object", {}, '{"a": [true, 1]}'), '{"a": [1, 1]}').value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [("numric", "did you mean 'numeric'"), ({"numeric": {"tolerence": 1}}, "tolerence"),
+     ({"numeric": {"tolerance": -1}}, "tolerance"), ({"./mine.py:Mine": {}}, "only in recipes"), (3, "grader")],
+)  # fmt: skip
+def test_graders_of_rows_are_checked(choice: object, why: str) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        row_grader(choice)
+    assert why in str(caught.value)
+    assert row_grader("numeric") == {"numeric": {}} and row_grader({"exact": {"last_line": True}})
 
 
 def test_sequence_order() -> None:

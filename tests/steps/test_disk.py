@@ -13,7 +13,7 @@ import loop
 
 SCRIPT = """
 set -e
-mount -t tmpfs -o size=260k none {store}
+mount -t tmpfs -o size=160k none {store}
 set +e
 {burnish} run {recipe} --store {store}
 echo "exit code $?"

@@ -35,6 +35,20 @@ def test_points_by_hand() -> None:
     assert 0 <= three.accuracy.low <= three.accuracy.high <= 1
 
 
+def test_tasks_count_alike_as_in_an_evaluation() -> None:
+    # task x: three items right, task y: one item wrong. The mean of items is 3/4, of tasks 1/2.
+    items = [Sampled(f"x{n}", *_parts("7", 1.0), task="x") for n in range(3)] + [
+        Sampled("y", *_parts("8", 0.0), task="y")
+    ]
+    (point,) = curve(items, [1], Majority())
+    assert point.accuracy.mean == point.ceiling.mean == 0.5
+
+
+def _parts(answer: str, value: float) -> tuple[list[Completion], list[Score]]:
+    one = item("", [(answer, value)])
+    return list(one.completions), list(one.scores)
+
+
 def test_items_with_an_ungraded_sample_are_left_out_and_counted() -> None:
     items = [item("a", [("7", 1.0), ("7", 1.0)]), item("b", [("1", None), ("2", 0.0)])]
     (point,) = curve(items, [2], Majority())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -149,18 +151,30 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert close(weights(whole), weights(resumed), atol=0.0)
     assert (tmp_path / "whole" / METRICS).read_text() == (tmp_path / "killed" / METRICS).read_text()
     assert (result.steps, result.tokens, result.loss_last) == (expected.steps, expected.tokens, expected.loss_last)
-    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+    again, _ = run(tmp_path / "killed")  # killed after the last step, while its model was being saved
+    assert close(weights(whole), weights(again), atol=0.0)
 
 
-def test_ctrl_c_keeps_a_checkpoint(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from burnish.training import step as loop
+def test_ctrl_c_finishes_the_step_and_keeps_a_checkpoint(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = supervised(llama, tmp_path / "whole")
+    real = torch.optim.AdamW.step
 
-    real = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt) if a[-1] == 3 else real(*a))
-    with pytest.raises(KeyboardInterrupt):
-        supervised(llama, tmp_path / "out")
+    def pressed(self: torch.optim.AdamW) -> None:
+        """Ctrl-C in the middle of the third step, when the weights have moved and the step is not yet counted."""
+        real(self)
+        if len(losses(tmp_path / "out")) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            supervised(llama, tmp_path / "out")
     state = torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)
-    assert state["progress"]["step"] == 3
+    assert state["progress"]["step"] == 3, "the step is finished first"
+    resumed, _ = supervised(llama, tmp_path / "out")
+    assert close(weights(whole), weights(resumed), atol=0.0)
 
 
 def test_small_steps_are_not_lost_to_rounding(llama: Path, tmp_path: Path) -> None:
@@ -216,6 +230,20 @@ def test_dpo_starts_at_margin_zero_and_prefers_the_chosen(folder: Path, lora: Lo
     assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
     assert result.loss_last < result.loss_first and result.metrics["margin"] > 0
     assert not lora or result.metrics["accuracy"] > 0.4
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4, dropout=0.5)])
+def test_dropout_is_off_for_policy_and_reference(lora: Lora | None, tmp_path: Path) -> None:
+    folder = tiny.tiny_model("llama", tmp_path / "model", attention_dropout=0.5)
+    align(folder, tmp_path / "out", lora)
+    first = json.loads((tmp_path / "out" / METRICS).read_text().splitlines()[0])
+    assert first["margin"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_pairs_are_needed(llama: Path, tmp_path: Path) -> None:
+    lm = load_model(llama, dtype="float32")
+    with pytest.raises(TrainingError, match="no rows"):
+        reference_logprobs(lm, [], tmp_path, Optimization())
 
 
 def test_the_reference_is_per_token_computed_once_and_exact(folder: Path, tmp_path: Path) -> None:

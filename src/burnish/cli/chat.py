@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from burnish.cli.options import AsJson, StorePath, model_path, open_store, print_json
+from burnish.errors import EngineError
 from burnish.types import Message, Sampling
 
 HELP = "/new starts again, /undo takes back the last turn, /quit ends (so does Ctrl-D)"
@@ -61,7 +62,10 @@ def command(
         elif text.startswith("/"):
             print(HELP, file=sys.stderr)
         elif text:
-            answer(text)
+            try:
+                answer(text)
+            except EngineError as error:  # too long for the model: the conversation goes on without it
+                print(error, file=sys.stderr)
 
 
 def _ask() -> str | None:

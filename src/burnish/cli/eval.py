@@ -16,7 +16,7 @@ def command(
     tasks: Annotated[str, typer.Option(help="Tasks by name, with commas: pebble-arithmetic,pebble-facts.")] = "",
     data: Annotated[Path | None, typer.Option(help="A JSONL file of your own questions and answers.")] = None,
     gsm8k: Annotated[Path | None, typer.Option(help="GSM8K's own JSONL, graded by the final number.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first items of each file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use so many items of each task, drawn by a seed.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     store: StorePath = None,
     as_json: AsJson = False,
@@ -32,9 +32,9 @@ def command(
     from burnish.recipe.run import run_plan
 
     opened = open_store(store)
-    chosen: list[object] = [task for task in tasks.split(",") if task]
-    files = {"jsonl": data, "gsm8k": gsm8k}
     settings = {"n": limit} if limit else {}
+    chosen: list[object] = [{task: settings} for task in tasks.split(",") if task]
+    files = {"jsonl": data, "gsm8k": gsm8k}
     chosen += [{name: {"path": str(path), **settings}} for name, path in files.items() if path]
     if not chosen:
         raise ConfigError("nothing to score on", hint="--tasks NAME,NAME (see `burnish list tasks`) or --data FILE")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -13,7 +12,8 @@ from burnish.cli.list import TABLES
 from burnish.cli.options import AsJson, print_json
 from burnish.config import Config, Explained, Table, explain, models_in, tables_of
 from burnish.errors import ConfigError
-from burnish.registry import Entry, suggest
+from burnish.recipe.load import RecipeConfig, RepeatConfig
+from burnish.registry import suggest
 
 
 def command(
@@ -25,16 +25,7 @@ def command(
     The text is the one in the code under the field. `recipe` explains the top level of a recipe.
     """
     first, *rest = name.split(".")
-    title, model = _find(first)
-    for part in rest[:-1]:
-        model = _inside(model, part, name)
-    rows = explain(model)
-    if rest:
-        found = [row for row in rows if row.name == rest[-1]]
-        if not found:
-            raise ConfigError(f"there is no setting '{name}'", hint=suggest(rest[-1], [row.name for row in rows]))
-        inner = _inner(model, rest[-1])
-        rows = [*found, *(explain(inner) if inner else [])]
+    title, model, rows = _lookup(first, rest, name)
     if as_json:
         print_json([{"name": row.name, "type": row.type, "default": row.default, "doc": row.doc} for row in rows])
         return
@@ -45,7 +36,10 @@ def command(
     for row in rows:
         _print(row)
     for field, table in tables_of(model).items() if not rest else ():
-        print(f"rows for `{field}`: {', '.join(table.load().names())}")
+        print(f"rows for `{model.model_fields[field].alias or field}`: {', '.join(table.load().names())}")
+    others = [title.partition(":")[0] for title, _ in _find(first)[1:]] if not rest else []
+    if others:
+        print(f"also called so: {', '.join(others)}")
 
 
 def _print(row: Explained) -> None:
@@ -54,28 +48,49 @@ def _print(row: Explained) -> None:
     print(textwrap.indent(textwrap.fill(row.doc, 96), "    "))
 
 
-def _find(name: str) -> tuple[str, type[BaseModel]]:
+def _lookup(first: str, rest: list[str], name: str) -> tuple[str, type[BaseModel], list[Explained]]:
+    """What a dotted name means. Rows of several tables may share a name: the first that has the setting is taken."""
+    problem: ConfigError | None = None
+    for title, model in _find(first):
+        try:
+            return title, model, _settings(model, rest, name)
+        except ConfigError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _settings(model: type[BaseModel], rest: list[str], name: str) -> list[Explained]:
+    for part in rest[:-1]:
+        model = _inside(model, part, name)
+    rows = explain(model)
+    if not rest:
+        return rows
+    found = [row for row in rows if row.name == rest[-1]]
+    if not found:
+        raise ConfigError(f"there is no setting '{name}'", hint=suggest(rest[-1], [row.name for row in rows]))
+    inner = _inner(model, rest[-1])
+    return [*found, *(explain(inner) if inner else [])]
+
+
+def _find(name: str) -> list[tuple[str, type[BaseModel]]]:
+    """Everything that has a name: (title, settings), steps first."""
     if name == "recipe":
-        from burnish.recipe.load import RecipeConfig
-
-        return "recipe: the top level of a recipe", RecipeConfig
+        return [("recipe: the top level of a recipe", RecipeConfig)]
     if name == "repeat":
-        from burnish.recipe.load import RepeatConfig
-
-        return "repeat: a block of steps run for several rounds", RepeatConfig
-    entries = dict(_entries())
-    if name not in entries:
-        raise ConfigError(f"nothing is called '{name}'", hint=suggest(name, ["recipe", "repeat", *entries]))
-    table, entry = entries[name]
-    model = table.load().resolve(name)
-    source = f" ({entry.source})" if entry.source else ""
-    return f"{name}: {entry.summary}{source}", model
-
-
-def _entries() -> Iterator[tuple[str, tuple[Table, Entry]]]:
-    for registry in reversed(TABLES.values()):  # steps last, so that they win over a row of the same name
-        for entry in Table(registry).load():
-            yield entry.name, (Table(registry), entry)
+        return [("repeat: a block of steps run for several rounds", RepeatConfig)]
+    found = []
+    names = ["recipe", "repeat"]
+    for registry in TABLES.values():
+        table = Table(registry).load()
+        names += table.names()
+        if name in table.names():
+            entry = table.entry(name)
+            source = f" ({entry.source})" if entry.source else ""
+            found.append((f"{name} ({table.kind}): {entry.summary}{source}", table.resolve(name)))
+    if not found:
+        raise ConfigError(f"nothing is called '{name}'", hint=suggest(name, list(dict.fromkeys(names))))
+    return found
 
 
 def _inner(model: type[BaseModel], name: str) -> type[BaseModel] | None:

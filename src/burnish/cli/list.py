@@ -17,6 +17,7 @@ TABLES = {
     "generators": "burnish.data.generators:GENERATORS",
     "tasks": "burnish.evaluation.tasks:TASKS",
     "rewards": "burnish.rewards:REWARDS",
+    "judges": "burnish.judges:JUDGES",
     "objectives": "burnish.objectives:OBJECTIVES",
     "methods": "burnish.merging.methods:METHODS",
     "strategies": "burnish.test_time:STRATEGIES",

@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("Start", "say what this machine offers, and what Burnish will use"),
     "plan": ("Work", "check a recipe without compute: steps, cache, predicted memory, time and disk"),
     "run": ("Work", "run a recipe; finished steps are skipped, killed ones resumed"),
-    "eval": ("Work", "score models on tasks or suites, paired with the first one"),
+    "eval": ("Work", "score models on tasks, paired with the first one"),
     "chat": ("Work", "talk to a model in the terminal"),
     "show": ("Look", "look at loss masks, rows, dropped rows, pairs, artifacts and runs"),
     "report": ("Look", "build the report of a run again, and say where it is"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish.errors import ConfigError
+from burnish.models.locate import TRUST
 from burnish.registry import suggest
 from burnish.workspace import Artifact, Workspace
 
@@ -34,7 +36,16 @@ def open_store(path: Path | None) -> Workspace:
 
 def print_json(value: Any) -> None:
     """Print a result for other programs."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for infinity: a standard error of one item, say, becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def find_artifact(store: Workspace, name: str) -> Artifact | None:
@@ -55,7 +66,7 @@ def find_artifact(store: Workspace, name: str) -> Artifact | None:
 
 def model_path(store: Workspace, name: str) -> str:
     """What to load for a model named on the command line: `pebble`, a folder, a Hub id, an artifact or `RUN:STEP`."""
-    if Path(name).exists():
+    if Path(name).exists() or name.startswith(TRUST):
         return name
     artifact = find_artifact(store, name)
     if artifact is None:

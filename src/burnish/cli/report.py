@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -24,7 +25,9 @@ def command(
     artifacts = {
         name: found for name, found in run_artifacts(opened, folder).items() if found.manifest.kind != "report"
     }
-    write_report(folder.name, list(artifacts.items()), (folder / "recipe.yaml").read_text(encoding="utf-8"), folder)
+    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    name = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["recipe"]
+    write_report(name, list(artifacts.items()), recipe, folder)
     if as_json:
         print_json({"run": str(folder), "html": str(folder / "report.html"), "markdown": str(folder / "report.md")})
         return

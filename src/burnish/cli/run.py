@@ -21,7 +21,7 @@ def command(
     recipe: RecipePath,
     overrides: Overrides = None,
     store: StorePath = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Run the recipe with this many seeds: 0, 1, 2, ...")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Run with this many seeds, from the recipe's own on.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: freeze the suites, measure the baseline, then every step in order.
@@ -30,10 +30,11 @@ def command(
     command is given again. Results, checkpoints and the report stay in the store.
     """
     results = []
-    for seed in range(seeds):
-        sets = [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])]
+    first = load_recipe(recipe, overrides).config.seed
+    for seed in range(first, first + seeds):
         began = time.perf_counter()
-        results.append(run_plan(Plan(load_recipe(recipe, sets), open_store(store))))
+        loaded = load_recipe(recipe, [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])])
+        results.append(run_plan(Plan(loaded, open_store(store))))
         if not as_json:
             _print(results[-1], time.perf_counter() - began)
     if as_json:
@@ -53,8 +54,7 @@ def _summary(result: RunResult) -> dict[str, object]:
 
 
 def _print(result: RunResult, seconds: float) -> None:
-    manifests = [(name, artifact.manifest, name not in result.made) for name, artifact in result.artifacts.items()]
-    spent = shares(ledger(manifests))
+    spent = shares(ledger((name, artifact.manifest) for name, artifact in result.artifacts.items()))
     total = sum(spent.values()) or 1.0
     parts = ", ".join(f"{phase} {value:.0f} s ({value / total:.0%})" for phase, value in spent.items())
     cached = len(result.artifacts) - len(result.made)

@@ -98,6 +98,7 @@ def _training_rows(asked: _Asked) -> tuple[str, Sequence[Example | PreferencePai
 
 def _masks(asked: _Asked) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from burnish.models.chat import ChatTemplate, mask_view
     from burnish.models.load import load_tokenizer
@@ -120,7 +121,7 @@ def _masks(asked: _Asked) -> None:
     console = Console(highlight=False)
     for name, one in rendered:
         learned = sum(weight > 0 for weight in one.weights)
-        console.print(f"[bold]{name}[/bold]: {learned} of {len(one.ids)} tokens are learned")
+        console.print(f"[bold]{escape(name)}[/bold]: {learned} of {len(one.ids)} tokens are learned")
         console.print(mask_view(one, template.tokenizer), "\n")
 
 
@@ -175,7 +176,7 @@ def _run(asked: _Asked) -> None:
 
     folder = asked.store.run(asked.what)
     artifacts = run_artifacts(asked.store, folder)
-    rows = ledger((name, artifact.manifest, False) for name, artifact in artifacts.items())
+    rows = ledger((name, artifact.manifest) for name, artifact in artifacts.items())
     if asked.as_json:
         print_json({"run": str(folder), "ledger": [asdict(row) for row in rows], "seconds": shares(rows)})
         return

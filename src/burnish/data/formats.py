@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.errors import DataError
+from burnish.errors import DataError, EvaluationError
+from burnish.rewards import row_grader
 from burnish.types import ROLES, Example, Message, PreferencePair
 from burnish.workspace import digest
 
@@ -46,6 +47,8 @@ def convert(row: Row, name: str, source: str) -> Converted:
         raise DataError(f"the row is not in the format {name}: {known}", where=source)
     try:
         return shape.convert(row, source)
+    except EvaluationError as error:
+        raise DataError(error.what, where=source, hint=error.hint) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"malformed {name} row: {type(error).__name__}: {error}", where=source) from None
 
@@ -102,18 +105,19 @@ def _checked(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _example(messages: tuple[Message, ...], row: Row, source: str) -> Example:
+    system = row.get("system")
+    if system and messages[0].role != "system":
+        messages = (Message("system", _text(system, "the system text")), *messages)
     target = row.get("target", row.get("ground_truth"))
-    grader = row.get("grader")
+    grader = row_grader(row["grader"]) if row.get("grader") else None
     meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
     content = [[message.role, message.content] for message in messages]
     return Example(str(row.get("id") or digest(content, target)[:16]), messages,
-                   None if target is None else str(target), grader if isinstance(grader, dict) else None,
-                   source=source, meta=meta)  # fmt: skip
+                   None if target is None else str(target), grader, source=source, meta=meta)  # fmt: skip
 
 
-def _single(question: Any, answer: Any, row: Row, source: str, system: Any = None) -> Example:
-    head = (Message("system", _text(system, "the system text")),) if system else ()
-    turns = (*head, Message("user", _text(question, "the prompt")), Message("assistant", _text(answer, "the answer")))
+def _single(question: Any, answer: Any, row: Row, source: str) -> Example:
+    turns = (Message("user", _text(question, "the prompt")), Message("assistant", _text(answer, "the answer")))
     return _example(turns, row, source)
 
 
@@ -122,10 +126,12 @@ def _alpaca(row: Row, source: str) -> Converted:
     if isinstance(row.get("input"), str) and row["input"].strip():
         question = f"{question}\n\n{row['input']}"
     if not row.get("history"):
-        return _single(question, row["output"], row, source, row.get("system"))
+        return _single(question, row["output"], row, source)
     past: list[Message] = []
-    for asked, said in row["history"]:
-        past += [Message("user", _text(asked, "history")), Message("assistant", _text(said, "history"))]
+    for turn in row["history"]:
+        if not isinstance(turn, list | tuple) or len(turn) != 2:
+            raise DataError(f"history holds {str(turn)[:60]!r} instead of [question, answer]")
+        past += [Message("user", _text(turn[0], "history")), Message("assistant", _text(turn[1], "history"))]
     now = (Message("user", question), Message("assistant", _text(row["output"], "the output")))
     return _example(_checked((*past, *now)), row, source)
 
@@ -165,7 +171,7 @@ def _has(rows: list[Any], key: str) -> bool:
 def _preference(row: Row, source: str) -> Converted:
     chosen, rejected = (_side(row[side], side) for side in ("chosen", "rejected"))
     prompt = _prompt(row["prompt"]) if row.get("prompt") else ()
-    if len(chosen) > 1 and chosen[:-1] != rejected[:-1]:
+    if chosen[:-1] != rejected[:-1]:
         raise DataError("chosen and rejected do not share their earlier turns")
     prompt = chosen[:-1] if len(chosen) > 1 else prompt
     if not prompt:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,13 @@ from typing import IO, Any
 
 from burnish.errors import DataError
 
+WRAPPERS = ("data", "rows", "train", "test", "examples", "instances", "items")
+"""Keys under which a JSON file may hold its list of rows."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+
+
+BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error, OSError)
+"""What reading a damaged or cut-off .gz file raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ def _jsonl(path: Path) -> Iterator[Raw]:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield _decoded(line, f"{path}:{number}")
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except BROKEN_GZIP as error:
         raise DataError(f"the file breaks off: {error}", where=f"{path}:{number + 1}", hint="copy it again") from None
 
 
@@ -83,9 +90,19 @@ def _decoded(line: bytes, where: str) -> Raw:
         return Raw(None, where, f"not UTF-8: byte {error.start} is {line[error.start]:#x}", repr(line[:200]))
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Raw(None, where, f"not valid JSON: {error}", text[:500])
+    if "\\ud" in text.lower() and not _is_encodable(value):
+        return Raw(None, where, "half of a surrogate pair, which is no character", text[:500])
     return _mapping(value, where, text)
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _mapping(value: Any, where: str, text: str) -> Raw:
@@ -95,19 +112,20 @@ def _mapping(value: Any, where: str, text: str) -> Raw:
 
 
 def _json(path: Path) -> Iterator[Raw]:
-    with _open(path) as stream:
-        data = stream.read()
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        with _open(path) as stream:
+            value = json.loads(stream.read().decode("utf-8-sig"))
+    except BROKEN_GZIP as error:
+        raise DataError(f"the file breaks off: {error}", where=str(path), hint="copy it again") from None
     except UnicodeDecodeError as error:
         raise DataError(f"the file is not UTF-8 (byte {error.start})", where=str(path),
                         hint="convert it: iconv -f latin1 -t utf-8") from None  # fmt: skip
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the file is not valid JSON: {error}", where=str(path),
                         hint="one object per line is called .jsonl") from None  # fmt: skip
     if isinstance(value, dict):
-        value = next((held for held in value.values() if isinstance(held, list)), [value])
-    for number, row in enumerate(value, start=1):
+        value = next((value[key] for key in WRAPPERS if isinstance(value.get(key), list)), [value])
+    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         yield _mapping(row, f"{path}: row {number}", str(row))
 
 
@@ -124,6 +142,8 @@ def _csv(path: Path) -> Iterator[Raw]:
         except UnicodeDecodeError as error:
             raise DataError(f"the file is not UTF-8: {error.reason}", where=str(path),
                             hint="convert it: iconv -f latin1 -t utf-8") from None  # fmt: skip
+        except BROKEN_GZIP as error:
+            raise DataError(f"the file breaks off: {error}", where=str(path), hint="copy it again") from None
         except csv.Error as error:
             raise DataError(f"broken CSV: {error}", where=str(path)) from None
 
@@ -139,5 +159,7 @@ def _parquet(path: Path) -> Iterator[Raw]:
             for row in batch.to_pylist():
                 number += 1
                 yield Raw(row, f"{path}: row {number}")
+    except BROKEN_GZIP as error:
+        raise DataError(f"the file breaks off: {error}", where=str(path), hint="copy it again") from None
     except pyarrow.ArrowException as error:
         raise DataError(f"the Parquet file cannot be read: {error}", where=str(path)) from None

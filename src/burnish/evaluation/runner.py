@@ -9,7 +9,15 @@ from pathlib import Path
 
 from burnish.engines.base import Engine, Prompt, Scored
 from burnish.errors import EvaluationError
-from burnish.evaluation.stats import Estimate, PairedDifference, macro, mean_interval, paired, paired_macro
+from burnish.evaluation.stats import (
+    Estimate,
+    PairedDifference,
+    cluster_names,
+    macro,
+    mean_interval,
+    paired,
+    paired_macro,
+)
 from burnish.log import note
 from burnish.rewards import grade
 from burnish.types import Example, Sampling, Score
@@ -128,7 +136,12 @@ def _chosen(item: Example, scored: Sequence[Scored]) -> Outcome:
 
 
 def _outcome(item: Example, score: Score, text: str, tokens: int) -> Outcome:
-    return Outcome(item.id, str(item.meta["task"]), score, text, tokens, str(item.meta.get("cluster", "")))
+    return Outcome(item.id, task_of(item)[0], score, text, tokens, task_of(item)[1])
+
+
+def task_of(item: Example) -> tuple[str, str]:
+    """An item's task, and what it shares with others: empty when it stands alone."""
+    return str(item.meta["task"]), str(item.meta.get("cluster", ""))
 
 
 # -------------------------------------------------------------------------------------------------------------- reports
@@ -197,10 +210,7 @@ def _values(outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def _clusters(outcomes: Sequence[Outcome]) -> list[str] | None:
-    """Cluster names, where any item has one; an item without stands alone."""
-    if not any(outcome.cluster for outcome in outcomes):
-        return None
-    return [f"in {outcome.cluster}" if outcome.cluster else f"alone {outcome.id}" for outcome in outcomes]
+    return cluster_names([outcome.id for outcome in outcomes], [outcome.cluster for outcome in outcomes])
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -83,6 +83,13 @@ def point_from_row(row: Mapping[str, Any]) -> Point:
 # ------------------------------------------------------------------------------------------------------------- one mean
 
 
+def cluster_names(ids: Sequence[str], clusters: Sequence[str]) -> list[str] | None:
+    """Names for `clusters` arguments, where any item shares one; an item without (empty text) stands alone."""
+    if not any(clusters):
+        return None
+    return [f"in {shared}" if shared else f"alone {one}" for one, shared in zip(ids, clusters, strict=True)]
+
+
 def mean_interval(
     values: Sequence[float], clusters: Sequence[str] | None = None, bounds: tuple[float, float] | None = None
 ) -> Estimate:

@@ -49,7 +49,7 @@ def merge_models(sources: Sequence[ModelSource], base: ModelSource | None, metho
     """
     stored = [StoredTensors(source) for source in sources]
     origin = StoredTensors(base) if base else None
-    names = _common_names(stored)
+    names = common_names(stored)
     out.mkdir(parents=True, exist_ok=True)
     writer = _Shards(out)
     parameters = 0
@@ -70,7 +70,7 @@ def merge_models(sources: Sequence[ModelSource], base: ModelSource | None, metho
     return report
 
 
-def _common_names(stored: Sequence[StoredTensors]) -> list[str]:
+def common_names(stored: Sequence[StoredTensors]) -> list[str]:
     """The names of all models, checked to have one shape each."""
     names = list(dict.fromkeys(name for one in stored for name in one.shapes))
     for name in names:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The tokens of one learned turn: ids[start:stop] of message number `message`, its stop token included."""
@@ -85,8 +88,7 @@ class ChatTemplate:
         if closed.startswith(opened):
             tail = self.tokenizer(closed[len(opened) :], add_special_tokens=False)["input_ids"]
             # `all_special_ids` knows only tokens with a role (eos, pad); a turn may end with another special one.
-            special = {token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
-            found += [token for token in tail if token in special][:1]
+            found += [token for token in tail if token in self._special.values()][:1]
         eos = self.tokenizer.eos_token_id
         if eos is not None and eos not in found:
             found.append(eos)
@@ -100,9 +102,9 @@ class ChatTemplate:
         `empty` allows answers that are nothing but their stop token. Raises ModelError when a turn cannot be found in
         the text, would train no token of its own, or has no stop token.
         """
+        self._refuse_special(messages)
         text = self.written(messages)
-        learned = [index for index, message in enumerate(messages) if message.trains]
-        spans = [(index, *self._span(messages, index, text)) for index in learned]
+        spans = self._spans(messages, text)
         ids, turns = self._tokenize(text, spans)
         weights = [0.0] * len(ids)
         kept = []
@@ -119,8 +121,35 @@ class ChatTemplate:
         quiet = [Message(message.role, message.content, train=False) for message in prompt]
         return self.render([*quiet, Message("assistant", answer, train=True)], empty=True)
 
-    def _span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
-        """Characters of a turn in the whole text: of an answer, from where generation would start to its end."""
+    @cached_property
+    def _special(self) -> dict[str, int]:
+        """The special tokens, which only the template may write."""
+        return {added.content: token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
+
+    def _refuse_special(self, messages: Sequence[Message]) -> None:
+        """A special token in someone's words would end a turn or open another one, unseen."""
+        for index, message in enumerate(messages):
+            for word in self._special:
+                if word in message.content:
+                    raise ModelError(
+                        f"the words of turn {index} ({message.role}) hold the special token {word}",
+                        hint="take it out of the row: tokens that open and end turns are the template's to write",
+                    )
+
+    def _spans(self, messages: Sequence[Message], text: str) -> list[tuple[int, int, int]]:
+        """(message, start, stop) of each learned turn in the whole text, found one behind the other."""
+        found: list[tuple[int, int, int]] = []
+        place = 0
+        for index, message in enumerate(messages):
+            if message.trains:
+                found.append((index, *self._span(messages, index, text, place)))
+                place = found[-1][2]
+            elif (at := text.find(_kept_words(message), place)) >= 0:
+                place = at + len(_kept_words(message))
+        return found
+
+    def _span(self, messages: Sequence[Message], index: int, text: str, after: int) -> tuple[int, int]:
+        """Characters of a turn behind `after`: of an answer, from where generation would start to its end."""
         message = messages[index]
         answer = message.role == "assistant"
         before = self.written(messages[:index], answer) if index else ""
@@ -128,12 +157,12 @@ class ChatTemplate:
         if answer and through.startswith(before) and text.startswith(through):
             return len(before), len(through)
         # The template writes earlier turns otherwise once later ones follow (it drops their thinking, say): find what
-        # it kept of this turn, which must be there once and followed by the same ending.
-        words = message.content.split("</think>")[-1].strip()
+        # it kept of this turn, which is followed by the same ending.
+        words = _kept_words(message)
         start = through.rfind(words)
         ending = through[start + len(words) :]
-        at = text.find(words + ending) if words and start >= 0 else -1
-        if at < 0 or text.count(words + ending) != 1:
+        at = text.find(words + ending, after) if words and start >= 0 else -1
+        if at < 0:
             raise ModelError(
                 f"turn {index} ({message.role}) cannot be found in what the chat template writes",
                 where=str(self.tokenizer.name_or_path),
@@ -182,13 +211,24 @@ class ChatTemplate:
         return Turn(turn.message, turn.start, stops[0] + 1)
 
 
+def _kept_words(message: Message) -> str:
+    """What templates keep of a turn when later ones follow: all but its thinking."""
+    return message.content.split("</think>")[-1].strip()
+
+
 def mask_view(rendered: Rendered, tokenizer: Any) -> Text:
     """The tokens in colour: learned ones green, their stop tokens underlined, the rest dim."""
     from rich.text import Text
 
     text = Text()
     stops = {turn.stop - 1 for turn in rendered.turns}
+    waiting: list[int] = []
     for place, (token, weight) in enumerate(zip(rendered.ids, rendered.weights, strict=True)):
         style = "dim" if weight == 0 else "bold green underline" if place in stops else "green"
-        text.append(tokenizer.decode([token]), style=style)
+        waiting.append(token)
+        piece = tokenizer.decode(waiting)
+        if not piece.endswith(BROKEN):  # else a character goes on in the next token
+            text.append(piece, style=style)
+            waiting = []
+    text.append(tokenizer.decode(waiting) if waiting else "")
     return text

@@ -51,6 +51,11 @@ def load_tokenizer(ref: str | Path) -> Any:
         raise ModelError(f"the tokenizer cannot be read: {short(error)}", where=source.name, hint=hint) from None
 
 
+def template_hash(ref: str | Path) -> str:
+    """Hash of a model's chat template."""
+    return ChatTemplate(load_tokenizer(ref)).hash
+
+
 @dataclass
 class LanguageModel:
     """A loaded causal language model with its tokenizer and chat template."""

@@ -16,7 +16,6 @@ from burnish.objectives.parts import LossOutput, PairLogprobs
 class DPO(Config):
     """Raise the chosen answer over the rejected one, measured against the reference model."""
 
-    needs_reference: ClassVar[bool] = True
     unit: ClassVar[str] = "pair"
 
     beta: float = Field(default=0.1, gt=0)

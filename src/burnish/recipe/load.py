@@ -29,8 +29,8 @@ INNER_USES = {"suite", "measure"}
 class RecipeConfig(Config):
     """The top level of a recipe."""
 
-    name: str | None = None
-    """Name of its runs; the file's name when left out."""
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """Name of its runs: letters, digits, dots, dashes. The file's name when left out."""
     seed: int = 0
     """Every random choice of the recipe follows from it. Suites have their own, so that seeds share one test."""
     base: str = "pebble"
@@ -89,7 +89,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read and check a recipe. Raises ConfigError, or `Problems` with every mistake found."""
     document = read_yaml(path)
     override(document, overrides or [])
-    return _checked(document, path.stem, path.read_text(encoding="utf-8"))
+    return _checked(document, re.sub(r"[^\w.-]", "-", path.stem), path.read_text(encoding="utf-8"))
 
 
 def recipe_from(name: str, data: dict[str, Any]) -> Recipe:
@@ -109,7 +109,8 @@ def _checked(document: Document, name: str, text: str) -> Recipe:
     raise_all(problems)
     name = config.name or name
     _add_implicit(config, steps)
-    _complete_reports(steps, name, _as_run(text, document))
+    text = _as_run(text, document)
+    _complete_reports(steps, name, text)
     nodes = _resolve(config, steps, document, problems)
     raise_all(problems)
     ordered = _ordered(nodes, document)
@@ -143,9 +144,7 @@ def _write_out(config: RecipeConfig, document: Document, problems: list[Problem]
             problems.extend(found)
             if block is not None and _carries(block, name, document, problems):
                 blocks[name] = block
-                last = {inner: f"${name}.{block.repeat}.{inner}" for inner in block.steps}
-                ends = {label: _rename(block.carry.get(label, start), last) for label, start in block.start.items()}
-                renamed |= {f"{name}.{label}": end for label, end in ends.items()}
+                renamed |= {f"{name}.{label}": end for label, end in _ends(name, block).items()}
     for name, raw in config.steps.items():
         if name in blocks:
             yield from _rounds(name, blocks[name], renamed)
@@ -160,6 +159,15 @@ def _carries(block: RepeatConfig, name: str, document: Document, problems: list[
         problems.append(Problem(f"'{label}' must be in both `start` and `carry`", where,
                                 "start: {model: $sft} with carry: {model: $dpo}"))  # fmt: skip
     return not unknown
+
+
+def _ends(name: str, block: RepeatConfig) -> dict[str, str]:
+    """What the carried names refer to after the last round."""
+    carried = dict(block.start)
+    for count in range(1, block.repeat + 1):
+        inner = {step: f"${name}.{count}.{step}" for step in block.steps}
+        carried = {label: _rename(end, {**inner, **carried}) for label, end in block.carry.items()}
+    return carried
 
 
 def _rounds(name: str, block: RepeatConfig, renamed: dict[str, str]) -> Iterator[_Written]:
@@ -268,7 +276,7 @@ def _target(ref: str, kind: str, config: RecipeConfig, steps: dict[str, tuple[St
         problems.append(Problem(f"there is no suite '{ref[len(SUITE) :]}'", where, hint))
         return None
     if not ref.startswith("$"):
-        if kind in ("model", "any"):
+        if kind in ("model", "any") and ref not in steps:
             return OUTSIDE + (config.base if ref == BASE else ref)
         problems.append(Problem(f"'{ref}' is not a reference", where, f"write ${ref} for what step '{ref}' makes"))
         return None
@@ -278,7 +286,7 @@ def _target(ref: str, kind: str, config: RecipeConfig, steps: dict[str, tuple[St
         problems.append(Problem(f"there is no step '{name}'", where, suggest(name, visible)))
         return None
     made = steps[name][0].kind
-    if kind not in ("any", made):
+    if kind not in ("any", "step", made):
         fitting = [other for other, (step, _) in steps.items() if step.kind == kind]
         hint = "steps that make one: " + (", ".join(fitting) or "none")
         problems.append(Problem(f"${name} makes a {made}, and a {kind} is needed here", where, hint))

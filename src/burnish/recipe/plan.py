@@ -112,6 +112,12 @@ class Plan:
     def suites(self) -> dict[str, Step]:
         return {name[len(SUITE) :]: node.step for name, node in self.recipe.nodes.items() if name.startswith(SUITE)}
 
+    @property
+    def looks(self) -> dict[str, int]:
+        """The held-out suites by artifact id, with the looks they allow."""
+        allowed = {name: getattr(step, "looks", None) for name, step in self.suites.items()}
+        return {self.steps[SUITE + name].id: looks for name, looks in allowed.items() if looks is not None}
+
     def artifact(self, name: str) -> Artifact | None:
         """The finished artifact of a step, where the plan knows its id already."""
         planned = self.steps.get(name)
@@ -182,7 +188,10 @@ class _NodeView:
 
     def sample(self, ref: str) -> Sequence[Example | PreferencePair]:
         node = self._find(ref)
-        return node.step.sample(_NodeView(self._plan, node)) if node else []
+        try:
+            return node.step.sample(_NodeView(self._plan, node)) if node else []
+        except BurnishError:
+            return []  # the step's own check says what is wrong with its data
 
     def holds(self, ref: str) -> Holds | None:
         node = self._find(ref)

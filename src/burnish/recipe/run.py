@@ -92,7 +92,7 @@ def _work(plan: Plan, planned: Planned, artifacts: dict[str, Artifact]) -> None:
     inputs = Inputs(found, {label: [_spoken(name) for name in names] for label, names in node.inputs.items()})
     with plan.store.building(planned.id) as building:
         spent, attempts = begin_attempt(building.folder)
-        running = Running(node.name, building.folder, planned.seed, plan.store)
+        running = Running(node.name, building.folder, planned.seed, plan.store, plan.looks)
         began = time.perf_counter()
         summary = step.run(inputs, running)
         seconds = spent + time.perf_counter() - began

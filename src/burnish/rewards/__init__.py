@@ -11,8 +11,10 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from burnish.errors import BurnishError, EvaluationError
-from burnish.registry import Entry, Registry
+from pydantic import ValidationError
+
+from burnish.errors import BurnishError, ConfigError, EvaluationError
+from burnish.registry import Entry, Registry, split_choice
 from burnish.types import Example, Score
 
 REWARDS = Registry(
@@ -40,6 +42,27 @@ def grade(example: Example, text: str) -> Score:
         )
     score: Score = _grader(json.dumps(example.grader, sort_keys=True)).grade(example, text)
     return score
+
+
+def row_grader(choice: Any) -> dict[str, dict[str, Any]]:
+    """The grader that a row of data names, as `name` or `{name: {settings}}`.
+
+    A file of data may not make code run: graders of a user's own are named in recipes. Raises EvaluationError for
+    those, for names that are not in the table and for settings that do not fit.
+    """
+    if not isinstance(choice, str | dict):
+        raise EvaluationError(f"a grader is a name or {{name: {{settings}}}}, got {choice!r}")
+    try:
+        name, settings = split_choice(choice, REWARDS.kind)
+        if ".py:" in name:
+            raise EvaluationError(f"{name} would run code that a row of data names", hint="name it only in recipes")
+        REWARDS.build({name: settings})
+    except ConfigError as error:
+        raise EvaluationError(f"{error.what}; {error.hint}") from None
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise EvaluationError(f"grader '{name}': {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+    return {name: settings}
 
 
 @lru_cache(maxsize=4096)

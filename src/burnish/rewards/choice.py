@@ -10,7 +10,8 @@ from burnish.config import Config
 from burnish.rewards.parts import broken, marked_answer, unread, verdict
 from burnish.types import Example, Score
 
-ALONE = re.compile(r"(?<![A-Za-z])\(?([A-Z])(?![A-Za-z])")
+ALONE = re.compile(r"(?<![A-Za-z'])(?![AI]\s+[a-z])([A-Z])(?![A-Za-z'])")
+"""A letter by itself; 'A dog' and 'I think' are words."""
 
 
 class Choice(Config):

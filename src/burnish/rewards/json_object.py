@@ -22,7 +22,7 @@ class JsonObject(Config):
             return broken(f"the target {example.target!r} is not a JSON object")
         found = self._read(text)
         return (
-            verdict(found == expected, _canonical(found), _canonical(expected))
+            verdict(_same(found, expected), _canonical(found), _canonical(expected))
             if found is not None
             else unread("no JSON object")
         )
@@ -36,6 +36,15 @@ class JsonObject(Config):
         if not self.surroundings and text.strip()[end:]:
             return None
         return value if isinstance(value, dict) else None
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Equality of JSON values, in which true is not 1."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
 def _canonical(value: dict[str, Any]) -> str:

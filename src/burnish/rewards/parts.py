@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-import string
 from decimal import Decimal, InvalidOperation
 
 from burnish.types import Score
 
-MARKED = re.compile(r"(?:answer\s+is|answer)\s*[:=]?\s*(.*)", re.IGNORECASE)
-NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d[\d,]*)?")
+MARKED = re.compile(r"answer\s*(?:is\b\s*[:=]?|[:=])\s*(.*)", re.IGNORECASE)
+WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+NUMBER = re.compile(rf"[-+]?(?:{WHOLE}(?:\.\d+)?|\.\d+)(?:\s*/\s*{WHOLE})?")
+AROUND = " .,;:!?\"'`\u201c\u201d\u2018\u2019"
+"""What may stand around an answer without being part of it; signs and brackets are part of it."""
 
 
 def marked_answer(text: str) -> str | None:
@@ -23,12 +25,13 @@ def marked_answer(text: str) -> str | None:
 def final_number(text: str) -> Decimal | None:
     """The number in the marked answer, or else the last number of the text; commas, signs, $, % and a/b are read.
 
-    None when there is no number, or when its fraction divides by zero. `1,000` is one thousand.
+    None when there is no number, or when its fraction divides by zero. `1,000` is one thousand, `1,2` are two numbers.
     """
     marked = marked_answer(text)
-    if marked is not None and (found := numbers(marked)):
-        # '18 dollars, 2 more than before': the first number of a marked answer is the answer.
-        return to_decimal(found[0])
+    for part in () if marked is None else (marked.rpartition("=")[2], marked):  # 'the answer is 5 * 4 = 20'
+        if found := numbers(part):
+            # '18 dollars, 2 more than before': the first number of a marked answer is the answer.
+            return to_decimal(found[0])
     found = numbers(text)
     return to_decimal(found[-1]) if found else None
 
@@ -61,9 +64,10 @@ def plain(value: Decimal) -> str:
 
 
 def tidy(text: str, *, ignore_case: bool) -> str:
-    """Single spaces, and no punctuation or quotes around the whole."""
-    text = " ".join(text.split()).strip(string.punctuation + " ")
-    return text.lower() if ignore_case else text
+    """Single spaces, and no sentence marks, quotes or bold stars around the whole, unless there is nothing else."""
+    flat = " ".join(text.split())
+    bare = re.sub(r"^\*\*(.+?)\*\*(.*)$", r"\1\2", flat.strip(AROUND)).strip(AROUND) or flat
+    return bare.lower() if ignore_case else bare
 
 
 def items_of(text: str, *, ignore_case: bool) -> list[str]:

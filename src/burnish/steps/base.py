@@ -11,7 +11,7 @@ from burnish.config import Config, Ref, refs_of
 from burnish.errors import Problem
 from burnish.rng import seed_for
 from burnish.types import Example, PreferencePair
-from burnish.workspace import Artifact, Workspace
+from burnish.workspace import SCRATCH, Artifact, Workspace
 
 Holds = Literal["examples", "pairs"]
 Phase = Literal["data", "training", "evaluation", "report"]
@@ -87,7 +87,16 @@ class Running:
     """Where the artifact's files go; holds the leftovers of a killed attempt."""
     seed: int
     store: Workspace
+    looks: Mapping[str, int] = field(default_factory=dict)
+    """Held-out suites by id: how many scores of models other than the base they may ever give."""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def scratch(self) -> Path:
+        """Where a step keeps what a resumed attempt need not do again, and nobody needs afterwards."""
+        folder = self.folder / SCRATCH
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from burnish.data.card import card, card_markdown
 from burnish.data.filters import FILTERS, apply
 from burnish.data.io import read_rows, write_rows
 from burnish.errors import Problem
-from burnish.registry import split_choice, suggest
+from burnish.registry import distinct, split_choice, suggest
 from burnish.steps.base import SUITE, DatasetRef, Expectation, Holds, Inputs, Phase, Running, Step, View
 from burnish.types import Example, PreferencePair
 
@@ -75,7 +75,7 @@ class Filter(Step):
         }
         results = apply([FILTERS.build(choice) for choice in self.filters], rows, against)
         kept = results[-1].kept
-        names = [split_choice(choice, "filter")[0] for choice in self.filters]
+        names = distinct([split_choice(choice, "filter")[0] for choice in self.filters])
         reports = {}
         with (run.folder / "dropped.jsonl").open("w", encoding="utf-8") as stream:
             for name, result in zip(names, results, strict=True):

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from burnish.config import Table
 from burnish.data.card import card, card_markdown
 from burnish.data.formats import FORMATS
 from burnish.data.generators import GENERATORS
+from burnish.data.hub import hub_files, on_hub
 from burnish.data.ingest import Ingested, ingest
 from burnish.data.io import write_rows
 from burnish.errors import BurnishError, DataError, Problem
@@ -33,8 +35,13 @@ class Ingest(Step):
     phase: ClassVar[Phase] = "data"
 
     use: Literal["ingest"]
-    source: str | list[str] | dict[str, Any] = Field(alias="from")
-    """Files, folders or patterns (JSONL, JSON, CSV, Parquet, each also .gz), or a generator: {pebble: {n: 1000}}."""
+    source: Annotated[str | list[str] | dict[str, Any], Table("burnish.data.generators:GENERATORS", "mapping")] = Field(
+        alias="from"
+    )
+    """Files, folders or patterns (JSONL, JSON, CSV, Parquet, each also .gz), a data set of the Hub (owner/name), or a
+    generator: {pebble: {n: 1000}}."""
+    split: str = "train"
+    """Which split of a Hub data set."""
     format: str = "auto"
     """Shape of the rows; `auto` looks at the first good row of each file."""
     limit: int | None = Field(default=None, ge=1)
@@ -61,7 +68,10 @@ class Ingest(Step):
         patterns = [self.source] if isinstance(self.source, str) else list(self.source)
         files: list[Path] = []
         for pattern in patterns:
-            found = _matches(pattern) if any(mark in pattern for mark in "*?[") else [Path(pattern)]
+            if on_hub(pattern):
+                found = hub_files(pattern, self.split)
+            else:
+                found = _matches(pattern) if any(mark in pattern for mark in "*?[") else [Path(pattern)]
             if not found:
                 raise DataError(f"no file matches {pattern}", hint="paths are relative to the current folder")
             files.extend(found)

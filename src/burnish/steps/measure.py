@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from burnish.data.io import read_examples
+from burnish.engines.base import Prompt
+from burnish.engines.cache import load_completions, save_completions
 from burnish.errors import Problem
 from burnish.models.locate import size_of
 from burnish.registry import suggest
-from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
+from burnish.steps.base import BASE, SUITE, Expectation, Inputs, ModelRef, Phase, Running, Step, View
 from burnish.steps.estimate import answering_seconds, mean_tokens, memory, work_done
 from burnish.types import Completion, Example, Sampling
-from burnish.workspace import Artifact
+from burnish.workspace import Artifact, write_atomic
 
 
 class Decoding(Step):
@@ -33,6 +36,22 @@ class Decoding(Step):
         content = super().content()
         content.pop("batch_tokens")
         return content
+
+    def ask(self, ref: str, prompts: Sequence[Prompt], n: int, seed: int, kept: Path) -> list[list[Completion]]:
+        """`n` answers of a model to each prompt, and none to a prompt that leaves no room for one.
+
+        They are kept in a file, so that a killed step asks no model twice.
+        """
+        if not kept.exists():
+            from burnish.engines.local import open_engine
+
+            engine = open_engine(ref, batch_tokens=self.batch_tokens)
+            too_long = engine.too_long(prompts)
+            asked = [number for number in range(len(prompts)) if number not in too_long]
+            sampling = Sampling(self.max_tokens, self.temperature, seed=seed)
+            found = dict(zip(asked, engine.generate([prompts[number] for number in asked], sampling, n), strict=True))
+            save_completions(kept, [found.get(number, []) for number in range(len(prompts))])
+        return load_completions(kept)
 
     def answering(self, view: View, model: str, answers: float | None, prompt: float, written: float) -> Expectation:
         """What so many answers behind prompts of so many tokens take: at the speed the store has seen, or a guess."""
@@ -71,10 +90,7 @@ class Measure(Decoding):
     def check(self, view: View) -> Iterator[Problem]:
         if view.suites and self.suite not in view.suites:
             yield Problem(f"there is no suite '{self.suite}'", "suites", suggest(self.suite, list(view.suites)))
-        if view.step(self.model) is None:
-            from burnish.models.load import check
-
-            yield from (Problem(problem.what, "models", problem.hint) for problem in check(view.root(self.model)))
+        yield from check_models(view, [self.model], "models")
 
     def expect(self, view: View) -> Expectation:
         items = view.sample(SUITE + self.suite)
@@ -87,10 +103,7 @@ class Measure(Decoding):
         from burnish.evaluation.runner import evaluate, report
 
         suite = inputs.artifact("suite")
-        looks = suite.manifest.summary["looks"]
-        trained = isinstance(inputs.found["model"][0], Artifact)
-        if looks is not None and trained:
-            spend_look(run, suite.id, looks)
+        spend_look(run, suite, self.model)
         items = read_examples(suite.file("items.jsonl"))
         engine = open_engine(inputs.model("model"), batch_tokens=self.batch_tokens)
         sampling = Sampling(self.max_tokens, self.temperature, seed=run.seed)
@@ -109,12 +122,25 @@ class Measure(Decoding):
         }
 
 
-def spend_look(run: Running, suite_id: str, looks: int) -> None:
-    """Count a look at a held-out suite once, also when the step is killed and resumed."""
-    mark = run.folder / "look.json"
-    if not mark.exists():
-        number = run.store.count_look(suite_id, looks)
-        mark.write_text(json.dumps({"look": number, "of": looks}) + "\n")
+def check_models(view: View, refs: Sequence[str], key: str) -> Iterator[Problem]:
+    """Problems of models from outside: files, tokenizer, chat template."""
+    from burnish.models.load import check
+
+    for place, ref in enumerate(refs):
+        if view.step(ref) is None:
+            at = key if len(refs) == 1 else f"{key}.{place}"
+            yield from (Problem(problem.what, at, problem.hint) for problem in check(view.root(ref)))
+
+
+def spend_look(run: Running, suite: Artifact, model: str) -> None:
+    """Count a look at a held-out suite by any model but the base; once, also when the step is killed and resumed.
+
+    Looks belong to the items, whatever suite they stand in and whatever code froze them.
+    """
+    allowed, mark = run.looks.get(suite.id), run.folder / "look.json"
+    if allowed is not None and model != BASE and not mark.exists():
+        number = run.store.count_look(suite.manifest.summary["items"], allowed)
+        write_atomic(mark, json.dumps({"look": number, "of": allowed}) + "\n")
 
 
 def count_answers(run: Running, answers: Sequence[Sequence[Completion]]) -> None:

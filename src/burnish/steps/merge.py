@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from burnish.config import Table
-from burnish.errors import Problem
+from burnish.errors import MergeError, Problem
 from burnish.merging.methods import METHODS
 from burnish.models.locate import size_of
 from burnish.steps.base import MODEL, Expectation, Inputs, ModelRef, ModelRefs, Phase, Running, Step, View
 from burnish.steps.estimate import disk, memory
+from burnish.steps.measure import check_models
 
 
 class Merge(Step):
@@ -37,6 +38,10 @@ class Merge(Step):
         problem = METHODS.build(self.method).problem(len(self.models))
         if problem:
             yield Problem(problem, "method")
+        found = list(check_models(view, self.models, "models"))
+        yield from found
+        if not found:
+            yield from _shapes_differ([view.root(ref) for ref in self.models])
 
     def expect(self, view: View) -> Expectation:
         size = size_of(view.root(self.models[0]))
@@ -52,3 +57,16 @@ class Merge(Step):
         base = locate(inputs.model("base")) if self.base else None
         report = merge_models(sources, base, METHODS.build(self.method), run.folder / MODEL)
         return {"merge": asdict(report), "headline": f"{report.tensors} tensors of {len(sources)} models"}
+
+
+def _shapes_differ(refs: Sequence[str]) -> Iterator[Problem]:
+    """A problem when the models' tensors differ in name or shape, as far as their files are on this machine."""
+    from burnish.merging.merge import common_names
+    from burnish.merging.tensors import StoredTensors
+    from burnish.models.locate import locate
+
+    sources = [locate(ref) for ref in dict.fromkeys(refs)]
+    try:
+        common_names([StoredTensors(source) for source in sources if source.path is not None])
+    except MergeError as error:
+        yield Problem(error.what, "models", error.hint)

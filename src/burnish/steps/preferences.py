@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from burnish.config import Table
 from burnish.data.card import card
 from burnish.data.io import read_examples, write_rows
 from burnish.data.preferences import Answer, pair_up
-from burnish.errors import Problem
+from burnish.errors import DataError, Problem
+from burnish.judges import JUDGES
+from burnish.registry import split_choice
+from burnish.rewards import grade
 from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
-from burnish.steps.measure import Decoding, count_answers, count_usage
-from burnish.types import Completion, Example, Sampling, Score
+from burnish.steps.measure import Decoding, check_models, count_answers, count_usage
+from burnish.types import Example, Score
 
 GOLD = "gold"
 """The name under which a row's own answer takes part."""
@@ -45,8 +50,12 @@ class Preferences(Decoding):
     """Sampling temperature; pairs need answers that differ."""
     scorer: Literal["grader", "judge"] = "grader"
     """What scores an answer: the row's own grader, or a judge model."""
+    grader: Annotated[Any, Table("burnish.rewards:REWARDS")] = None
+    """Grader of rows that name none themselves: numeric, {exact: {last_line: true}}, {use: ./mine.py:Mine}."""
     judge: ModelRef | None = None
     """The judge, with `scorer: judge`."""
+    judge_with: Annotated[Any, Table("burnish.judges:JUDGES")] = "pointwise"
+    """How the judge is asked: pointwise, {pointwise: {scale: 5}}."""
     min_margin: float = Field(default=0.5, gt=0)
     """Least difference of scores for a pair."""
 
@@ -57,9 +66,13 @@ class Preferences(Decoding):
             yield Problem(f"{self.prompts} holds pairs, and prompts are conversations", "prompts")
         if self.n * len(self.models) + self.gold < 2:
             yield Problem("one answer to a prompt makes no pair", "n", "n: 4")
-        rows = view.sample(self.prompts)
-        if self.scorer == "grader" and rows and not any(isinstance(row, Example) and row.grader for row in rows):
-            yield Problem(f"the rows of {self.prompts} carry no grader", "scorer", "scorer: judge with a judge model")
+        yield from check_models(view, self.models, "models")
+        if self.judge is not None:
+            yield from check_models(view, [self.judge], "judge")
+        rows = [row for row in view.sample(self.prompts) if isinstance(row, Example)]
+        if self.scorer == "grader" and rows and not any(self._graded(row).grader for row in rows):
+            yield Problem(f"the rows of {self.prompts} carry no grader", "scorer",
+                          "`grader: numeric` grades all of them, or `scorer: judge` with a judge model")  # fmt: skip
 
     def holds(self, view: View) -> Holds | None:
         return "pairs"
@@ -69,68 +82,87 @@ class Preferences(Decoding):
         rows = min(rows, self.limit or rows) if rows is not None else None
         answers = rows * self.n * len(self.models) if rows is not None else None
         needs = self.answering(view, self.models[0], answers, mean_tokens(view.sample(self.prompts)), self.max_tokens)
-        return replace(needs, rows=rows)
+        return dataclasses.replace(needs, rows=rows)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
-        prompts = read_examples(inputs.artifact("prompts").file("rows.jsonl"))[: self.limit]
-        answers: list[list[Answer]] = [[] for _ in prompts]
-        for number, name in enumerate(inputs.names["models"]):
-            asked = self._ask(number, inputs.models("models")[number], prompts, run)
-            count_answers(run, asked)
-            for found, completions in zip(answers, asked, strict=True):
-                found.extend(Answer(completion.text, name) for completion in completions)
-        if self.gold:
-            for prompt, found in zip(prompts, answers, strict=True):
-                if len(prompt.messages) > len(prompt.prompt):
-                    found.append(Answer(prompt.messages[-1].content, GOLD))
+        from burnish.models.load import template_hash
+
+        every = read_examples(inputs.artifact("prompts").file("rows.jsonl"))[: self.limit]
+        prompts = [self._graded(row) for row in every]
+        ungraded = [row for row in prompts if self.scorer == "grader" and not row.grader]
+        prompts = [row for row in prompts if row not in ungraded]
+        models = inputs.models("models")
+        answers, too_long = self._answers(prompts, inputs.names["models"], models, run)
         scores = self._score(prompts, answers, inputs, run)
         result = pair_up(prompts, answers, scores, self.min_margin)
+        dropped = {"no grader": len(ungraded), "too long for a model": too_long, **result.dropped}
+        dropped["fewer than two scored answers"] = dropped.get("fewer than two scored answers", 0) - too_long
+        dropped = {why: count for why, count in dropped.items() if count}
+        _write_answers(run.folder / "answers.jsonl", prompts, answers, scores)
+        if not result.pairs:
+            why = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
+            raise DataError(f"none of {len(every)} prompts gave a pair: {why}",
+                            hint="more answers (`n`), a higher `temperature`, or `gold: true`")  # fmt: skip
         write_rows(run.folder / "rows.jsonl", result.pairs)
-        with (run.folder / "answers.jsonl").open("w", encoding="utf-8") as stream:
-            for prompt, given, graded in zip(prompts, answers, scores, strict=True):
-                rows = [{"model": answer.model, "text": answer.text, "score": score.value, "why": score.why}
-                        for answer, score in zip(given, graded, strict=True)]  # fmt: skip
-                stream.write(json.dumps({"id": prompt.id, "answers": rows}, ensure_ascii=False) + "\n")
         return {
-            "rows_in": len(prompts),
+            "rows_in": len(every),
             "rows": len(result.pairs),
-            "dropped": result.dropped,
+            "dropped": dropped,
             "unscored": result.unscored,
             "longer_chosen": result.longer_chosen,
             "card": card(result.pairs),
             "certified": inputs.artifact("prompts").manifest.certified,
-            **work_done(len(prompts) * self.n * len(self.models), inputs.models("models")[0]),
-            "headline": f"{len(result.pairs)} pairs from {len(prompts)} prompts, "
+            "template": ", ".join(dict.fromkeys(map(template_hash, models))),
+            **work_done(len(prompts) * self.n * len(self.models), models[0]),
+            "headline": f"{len(result.pairs)} pairs from {len(every)} prompts, "
             f"chosen is longer in {result.longer_chosen:.0%}",
         }
 
-    def _ask(self, number: int, path: str, prompts: list[Example], run: Running) -> list[list[Completion]]:
-        """One model's answers, kept in the work folder so that a killed step asks no model twice."""
-        from burnish.engines.cache import load_completions, save_completions
-        from burnish.engines.local import open_engine
+    def _graded(self, row: Example) -> Example:
+        """A row with the step's own grader, where it has none itself."""
+        if row.grader or self.grader is None:
+            return row
+        name, settings = split_choice(self.grader, "reward")
+        return dataclasses.replace(row, grader={name: settings})
 
-        kept = run.folder / f"completions-{number}.json"
-        if kept.exists():
-            return load_completions(kept)
-        engine = open_engine(path, batch_tokens=self.batch_tokens)
-        sampling = Sampling(self.max_tokens, self.temperature, seed=seed_for(run.seed, number))
-        found = engine.generate([prompt.prompt for prompt in prompts], sampling, n=self.n)
-        save_completions(kept, found)
-        return found
+    def _answers(self, prompts: list[Example], names: Sequence[str], models: Sequence[str], run: Running
+                 ) -> tuple[list[list[Answer]], int]:  # fmt: skip
+        """The answers of all models to each prompt, and to how many prompts a model had no room to answer."""
+        answers: list[list[Answer]] = [[] for _ in prompts]
+        too_long: set[int] = set()
+        for number, (name, model) in enumerate(zip(names, models, strict=True)):
+            kept = run.scratch / f"completions-{number}.json"
+            asked = self.ask(model, [row.prompt for row in prompts], self.n, seed_for(run.seed, number), kept)
+            count_answers(run, asked)
+            too_long |= {place for place, group in enumerate(asked) if not group}
+            for found, completions in zip(answers, asked, strict=True):
+                found.extend(Answer(completion.text, name) for completion in completions)
+        for place, row in enumerate(prompts):
+            if place in too_long:
+                answers[place] = []  # compared with fewer models than the others, it would not be the same contest
+            elif self.gold and len(row.messages) > len(row.prompt):
+                answers[place].append(Answer(row.messages[-1].content, GOLD))
+        return answers, len(too_long)
 
     def _score(self, prompts: list[Example], answers: list[list[Answer]], inputs: Inputs, run: Running
                ) -> list[list[Score]]:  # fmt: skip
         if self.scorer == "judge":
             from burnish.engines.local import open_engine
-            from burnish.judges.pointwise import Pointwise
 
             engine = open_engine(inputs.model("judge"), batch_tokens=self.batch_tokens)
             texts = [[answer.text for answer in given] for given in answers]
-            scores = Pointwise().score(engine, prompts, texts)
+            scores: list[list[Score]] = JUDGES.build(self.judge_with).score(engine, prompts, texts)
             count_usage(run, engine)
             return scores
-        from burnish.rewards import grade
-
         return [
             [grade(prompt, answer.text) for answer in given] for prompt, given in zip(prompts, answers, strict=True)
         ]
+
+
+def _write_answers(path: Path, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]],
+                   scores: Sequence[Sequence[Score]]) -> None:  # fmt: skip
+    with path.open("w", encoding="utf-8") as stream:
+        for prompt, given, graded in zip(prompts, answers, scores, strict=True):
+            rows = [{"model": answer.model, "text": answer.text, "score": score.value, "why": score.why or score.error}
+                    for answer, score in zip(given, graded, strict=True)]  # fmt: skip
+            stream.write(json.dumps({"id": prompt.id, "answers": rows}, ensure_ascii=False) + "\n")

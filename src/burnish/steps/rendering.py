@@ -38,7 +38,7 @@ def render_all(
     kept: list[Any] = []
     dropped = truncated = 0
     for row in rows:
-        rendered = render(row)
+        rendered = _named(row, render)
         if length(rendered) <= limit:
             kept.append(rendered)
             continue
@@ -48,13 +48,23 @@ def render_all(
                 where=row.source,
                 hint="choose what happens to such rows: `overlong: drop`, or `overlong: truncate` to cut whole turns",
             )
-        shorter = next((cut for cut in map(render, cuts(row)) if length(cut) <= limit), None)
-        if policy == "truncate" and shorter is not None:
+        shorter = None
+        if policy == "truncate":
+            shorter = next((cut for cut in map(render, cuts(row)) if length(cut) <= limit), None)
+        if shorter is not None:
             kept.append(shorter)
             truncated += 1
         else:
             dropped += 1
     return Kept(kept, {"overlong": dropped} if dropped else {}, truncated)
+
+
+def _named(row: Row, render: Callable[[Row], Rendered]) -> Rendered:
+    """The rendered row; an error says which row it was."""
+    try:
+        return render(row)
+    except BurnishError as error:
+        raise DataError(f"row {row.id}: {error.what}", where=row.source, hint=error.hint) from None
 
 
 def cuts(row: Row) -> Iterator[Row]:
@@ -93,7 +103,7 @@ def check_training_data(view: View, data: str, holds: Literal["examples", "pairs
 
 def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callable[[ChatTemplate, Row], object]
                     ) -> Iterator[Problem]:  # fmt: skip
-    """Render a few rows with the model's own chat template, and report the first that cannot be trained on."""
+    """Render the rows known so far with the model's own chat template; report the first that cannot be learned."""
     from burnish.models.chat import ChatTemplate
     from burnish.models.load import check, load_tokenizer
 
@@ -102,7 +112,7 @@ def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callabl
     if found or not rows:
         return
     template = ChatTemplate(load_tokenizer(view.root(model)))
-    for row in rows[:20]:
+    for row in rows:
         try:
             render(template, row)
         except BurnishError as error:

@@ -14,6 +14,7 @@ from burnish.config import Ref
 from burnish.data.io import read_examples
 from burnish.evaluation.report import (
     DRAWN,
+    PAGE_FILES,
     Curve,
     Flow,
     Loss,
@@ -28,7 +29,7 @@ from burnish.evaluation.runner import Report, read_outcomes
 from burnish.evaluation.stats import PairedDifference, point_from_row
 from burnish.ledger import ledger
 from burnish.steps.base import BASE, BASELINE, SUITE, Expectation, Inputs, Phase, Running, Step, View
-from burnish.workspace import Artifact, write_atomic
+from burnish.workspace import Artifact, file_digest, write_atomic
 
 SAMPLES = 18
 """Conversations that a page shows."""
@@ -48,8 +49,11 @@ class ReportStep(Step):
     """Headline of the page; the recipe's name when left out."""
     recipe: str | None = None
     """The recipe as the page shows it; its own text when left out."""
-    of: Annotated[list[str], Ref("any")] = Field(default_factory=list)
+    of: Annotated[list[str], Ref("step")] = Field(default_factory=list)
     """The steps it is about: [$sft, $scores]. All of them when left out."""
+
+    def outside(self) -> list[str]:
+        return [file_digest(PAGE_FILES / name) for name in ("page.html", "style.css")]
 
     def expect(self, view: View) -> Expectation:
         return Expectation(seconds=2.0, disk_mib=1.0)
@@ -81,7 +85,7 @@ def gather(title: str, named: Sequence[Named], recipe: str) -> RunReport:
         flows=[_flow(name, artifact) for name, artifact in named if artifact.manifest.kind == "dataset"],
         samples=_samples(named),
         samples_note=DRAWN,
-        ledger=ledger((name, artifact.manifest, False) for name, artifact in named),
+        ledger=ledger((name, artifact.manifest) for name, artifact in named),
         pedigree=_pedigree(named, names),
         environment={**manifests[-1].versions, **hardware.describe()} if manifests else {},
         recipe=recipe,
@@ -124,16 +128,16 @@ def _scores(named: Sequence[Named]) -> Iterator[ModelScores]:
 
 
 def _suites(named: Sequence[Named]) -> dict[str, str]:
-    looks: dict[str, int] = {}
-    for _, artifact in _of_kind(named, "scores"):
+    looks: dict[str, tuple[int, int]] = {}
+    for _, artifact in [*_of_kind(named, "scores"), *_of_kind(named, "curves")]:
         mark = artifact.file("look.json")
         if mark.exists():
-            suite = artifact.manifest.inputs["suite"][0]
-            looks[suite] = max(looks.get(suite, 0), json.loads(mark.read_text(encoding="utf-8"))["look"])
+            suite, said = artifact.manifest.inputs["suite"][0], json.loads(mark.read_text(encoding="utf-8"))
+            looks[suite] = max(looks.get(suite, (0, 0)), (said["look"], said["of"]))
     about = {}
     for name, artifact in _of_kind(named, "suite"):
         facts = artifact.manifest.summary
-        held = f"; held out, look {looks.get(artifact.id, 0)} of {facts['looks']}" if facts["looks"] else ""
+        held = "; held out, look {} of {}".format(*looks[artifact.id]) if artifact.id in looks else ""
         items = f"{facts['rows']} items of {len(facts['tasks'])} tasks"
         about[name.removeprefix(SUITE)] = f"{items}, frozen before training{held}"
     return about

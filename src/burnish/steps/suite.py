@@ -15,6 +15,7 @@ from burnish.errors import BurnishError, Problem
 from burnish.evaluation.tasks import TASKS, freeze, outside
 from burnish.steps.base import Expectation, Inputs, Phase, Running, Step, View
 from burnish.types import Example
+from burnish.workspace import file_digest
 
 
 class Suite(Step):
@@ -38,7 +39,7 @@ class Suite(Step):
         return outside(self.tasks)
 
     def content(self) -> dict[str, Any]:
-        return {"tasks": self.tasks, "seed": self.seed, "looks": self.looks}
+        return {"tasks": self.tasks, "seed": self.seed}  # how often it may be looked at changes no item
 
     def check(self, view: View) -> Iterator[Problem]:
         for count, choice in enumerate(self.tasks):
@@ -62,5 +63,5 @@ class Suite(Step):
         items = self._items
         write_rows(run.folder / "items.jsonl", items)
         tasks = Counter(str(item.meta["task"]) for item in items)
-        return {"rows": len(items), "tasks": dict(tasks), "looks": self.looks,
+        return {"rows": len(items), "tasks": dict(tasks), "items": file_digest(run.folder / "items.jsonl"),
                 "headline": f"{len(items)} items of {len(tasks)} tasks frozen"}  # fmt: skip

@@ -11,14 +11,13 @@ from pydantic import Field
 
 from burnish.config import Table
 from burnish.data.io import read_examples
-from burnish.errors import Problem
-from burnish.registry import split_choice, suggest
+from burnish.errors import EvaluationError, Problem
+from burnish.registry import distinct, split_choice, suggest
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
-from burnish.steps.measure import Decoding, count_answers, spend_look
+from burnish.steps.measure import Decoding, check_models, count_answers, spend_look
 from burnish.test_time import STRATEGIES
-from burnish.types import Sampling
-from burnish.workspace import Artifact
+from burnish.types import Example
 
 
 class TestTime(Decoding):
@@ -38,17 +37,26 @@ class TestTime(Decoding):
         default_factory=lambda: ["majority", "best_of_n"], min_length=1
     )
     """How one of several answers is picked: majority, {best_of_n: {scorer: likelihood}}."""
-    n: list[int] = Field(default_factory=lambda: [1, 2, 4, 8], min_length=1)
+    n: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [1, 2, 4, 8], min_length=1)
     """Numbers of samples to report; the largest is drawn, the smaller ones are averaged over its subsets."""
     temperature: float = Field(default=0.8, gt=0)
     """Sampling temperature."""
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        content.pop("suite")  # its items are an input; what it is called is not
+        return content
 
     def references(self, name: str) -> dict[str, list[str]]:
         return {**super().references(name), "suite": [SUITE + self.suite]}
 
     def check(self, view: View) -> Iterator[Problem]:
+        yield from check_models(view, [self.model], "model")
         if self.suite not in view.suites:
             yield Problem(f"there is no suite '{self.suite}'", "suite", suggest(self.suite, list(view.suites)))
+        elif all(isinstance(item, Example) and item.choices for item in view.sample(SUITE + self.suite)):
+            yield Problem(f"the items of '{self.suite}' are scored by log-probability, so there is nothing to sample",
+                          "suite", "name a suite with items that are answered in words")  # fmt: skip
 
     def expect(self, view: View) -> Expectation:
         items = view.expect(SUITE + self.suite).rows
@@ -57,30 +65,27 @@ class TestTime(Decoding):
         return replace(self.answering(view, self.model, answers, prompt, self.max_tokens), rows=items)
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
-        from burnish.engines.cache import load_completions, save_completions
-        from burnish.engines.local import open_engine
+        from burnish.evaluation.runner import task_of
+        from burnish.models.load import template_hash
         from burnish.rewards import grade
         from burnish.test_time.curve import Sampled, curve
 
-        suite = inputs.artifact("suite")
-        if suite.manifest.summary["looks"] is not None and isinstance(inputs.found["model"][0], Artifact):
-            spend_look(run, suite.id, suite.manifest.summary["looks"])
+        suite, model = inputs.artifact("suite"), inputs.model("model")
+        spend_look(run, suite, self.model)
         every = read_examples(suite.file("items.jsonl"))
         items = [item for item in every if not item.choices]
-        kept = run.folder / "samples.json"
-        if not kept.exists():
-            engine = open_engine(inputs.model("model"), batch_tokens=self.batch_tokens)
-            sampling = Sampling(self.max_tokens, self.temperature, seed=run.seed)
-            save_completions(kept, engine.generate([item.prompt for item in items], sampling, n=max(self.n)))
-        found = load_completions(kept)
+        found = self.ask(model, [item.prompt for item in items], max(self.n), run.seed, run.folder / "samples.json")
         count_answers(run, found)
         samples = [
-            Sampled(item.id, group, [grade(item, completion.text) for completion in group])
-            for item, group in zip(items, found, strict=True)
-        ]
+            Sampled(item.id, group, [grade(item, one.text) for one in group], *task_of(item))
+            for item, group in zip(items, found, strict=True) if group
+        ]  # fmt: skip
+        too_long = len(items) - len(samples)
+        if not samples:
+            raise EvaluationError("no item of the suite fits the model's context", where=self.suite)
         curves = {}
-        for choice in self.strategies:
-            name, _ = split_choice(choice, "strategy")
+        names = distinct([split_choice(choice, "strategy")[0] for choice in self.strategies])
+        for name, choice in zip(names, self.strategies, strict=True):
             points = curve(samples, self.n, STRATEGIES.build(choice), seed=run.seed)
             curves[name] = [asdict(point) for point in points]
         (run.folder / "curves.json").write_text(json.dumps(curves, indent=2), encoding="utf-8")
@@ -88,8 +93,10 @@ class TestTime(Decoding):
             "curves": curves,
             "items": len(items),
             "left_out": len(every) - len(items),
-            **work_done(len(items) * max(self.n), inputs.model("model")),
-            "headline": _headline(curves),
+            "too_long": too_long,
+            "template": template_hash(model),
+            **work_done(len(items) * max(self.n), model),
+            "headline": _headline(curves) + (f"; {too_long} items too long for the model" if too_long else ""),
         }
 
 

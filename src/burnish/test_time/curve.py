@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from burnish.errors import EvaluationError
-from burnish.evaluation.stats import Point, mean_interval, paired, pass_at_k
+from burnish.evaluation.stats import Point, cluster_names, macro, mean_interval, paired, paired_macro, pass_at_k
 from burnish.log import note
 from burnish.types import Completion, Score
 
@@ -28,14 +28,18 @@ class Sampled:
     id: str
     completions: Sequence[Completion]
     scores: Sequence[Score]
+    task: str = ""
+    cluster: str = ""
+    """What the item has in common with others; empty when it stands alone."""
 
 
 def curve(samples: Sequence[Sampled], ns: Sequence[int], strategy: Picks, *, seed: int = 0) -> list[Point]:
     """A point for each number of samples in `ns`, in rising order.
 
     Each item counts with the mean over all choices of n of its samples, so that a curve does not hang on which came
-    first. An item with an ungraded sample is left out of every point, and counted. Raises EvaluationError when no
-    item is left, when items have different numbers of samples, or when `ns` asks for more than there are.
+    first; each task counts alike, as in an evaluation. An item with an ungraded sample is left out of every point, and
+    counted. Raises EvaluationError when no item is left, when items have different numbers of samples, or when `ns`
+    asks for more than there are.
     """
     graded = [item for item in samples if all(score.value is not None for score in item.scores)]
     drawn = {len(item.scores) for item in samples}
@@ -57,14 +61,16 @@ def _point(
     picked = [strategy.expected(item.completions, item.scores, n, seed) for item in items]
     found = [pass_at_k(len(item.scores), _right(item), n) for item in items]
     tokens = [_prompt_tokens(item) + n * _answer_tokens(item) for item in items]
-    return Point(
-        n,
-        sum(tokens) / len(tokens),
-        mean_interval(picked, bounds=(0.0, 1.0)),
-        mean_interval(found, bounds=(0.0, 1.0)),
-        paired(single, picked, seed=seed),
-        unscored,
-    )
+    accuracy, ceiling, gains = [], [], {}
+    for task in dict.fromkeys(item.task for item in items):
+        places = [place for place, item in enumerate(items) if item.task == task]
+        names = cluster_names([items[place].id for place in places], [items[place].cluster for place in places])
+        before, after, best = ([values[place] for place in places] for values in (single, picked, found))
+        accuracy.append(mean_interval(after, names, bounds=(0.0, 1.0)))
+        ceiling.append(mean_interval(best, names, bounds=(0.0, 1.0)))
+        change = [b - a for a, b in zip(before, after, strict=True)]
+        gains[task] = (paired(before, after, names, seed), change, names)
+    return Point(n, sum(tokens) / len(tokens), macro(accuracy), macro(ceiling), paired_macro(gains, seed), unscored)
 
 
 def _mean_value(item: Sampled) -> float:

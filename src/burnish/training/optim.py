@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,7 @@ class Optimization(Config):
     """Share of the steps in which the learning rate rises from zero."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay; matrices only."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     """Decay of AdamW's first and second moment."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a step's gradient; larger ones are scaled down."""

@@ -22,7 +22,7 @@ from burnish.objectives.parts import LossOutput, PairLogprobs
 from burnish.training.batch import micro_batches, pad
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import Micro, check_lengths, row_sums, train
+from burnish.training.step import Micro, check_any, check_lengths, row_sums, train
 
 if TYPE_CHECKING:
     from burnish.objectives.dpo import DPO
@@ -65,6 +65,7 @@ def reference_logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], folder:
 
     The micro-batches are those of training by length, so policy and reference differ at step 0 by rounding alone.
     """
+    check_any(len(pairs))
     path = folder / REFERENCE
     if not path.exists():
         lm.model.eval()
@@ -98,11 +99,12 @@ def train_preference(
 ) -> TrainResult:  # fmt: skip
     """Train on pairs. The loss of a step is the mean over its pairs.
 
+    Dropout is off, as it is for the reference: noise in one of the two would be noise in every margin.
     Raises TrainingError for an answer longer than the context, and when the margin before the first step is not zero:
     then the reference is not the model that training starts from.
     """
     check_lengths([max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs], lm.context)
-    known = reference.sums(pairs) if pairs else PairLogprobs(torch.empty(0), torch.empty(0))
+    known = reference.sums(pairs)
 
     def loss(numbers: list[int]) -> LossOutput:
         rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
@@ -135,4 +137,4 @@ def train_preference(
                  " start; the loss falls because rejected ones fall faster")  # fmt: skip
 
     return train(lm, len(pairs), micros, optimization, label="preference", seed=seed, folder=folder,
-                 checkpoint_every_s=checkpoint_every_s, after=after)  # fmt: skip
+                 checkpoint_every_s=checkpoint_every_s, after=after, dropout=False)  # fmt: skip

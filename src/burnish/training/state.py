@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from burnish import hardware
 from burnish.training.optim import MasterAdamW
+from burnish.workspace import SCRATCH
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = f"{SCRATCH}/checkpoint.pt"
 METRICS = "metrics.jsonl"
 
 
@@ -66,6 +68,8 @@ class Keeper:
         state = torch.load(path, weights_only=True)
         self._optimizer.restore(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.progress = Progress(**state["progress"])
         lines = (self._folder / METRICS).read_text(encoding="utf-8").splitlines()
         self.rows = [json.loads(line) for line in lines[: self.progress.step]]
@@ -91,8 +95,10 @@ class Keeper:
             "optimizer": self._optimizer.state(),
             "progress": asdict(self.progress),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        draft = self._folder / f".{CHECKPOINT}"
+        draft = self._folder / f"{CHECKPOINT}.draft"
+        draft.parent.mkdir(exist_ok=True)
         with draft.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
@@ -101,8 +107,8 @@ class Keeper:
         self._saved = time.monotonic()
 
     def finish(self) -> TrainResult:
-        """The result, with the checkpoint removed."""
-        (self._folder / CHECKPOINT).unlink(missing_ok=True)
+        """The result. The last checkpoint stays until the artifact is published."""
+        self.save()
         losses = [row["loss"] for row in self.rows]
         tenth = max(1, len(losses) // 10)
         extra = {key: value for key, value in self.rows[-1].items() if key not in ("step", "loss", "rate", "norm")}
@@ -113,15 +119,6 @@ class Keeper:
             seconds=round(self.progress.seconds, 3),
             loss_first=sum(losses[:tenth]) / tenth,
             loss_last=sum(losses[-tenth:]) / tenth,
-            peak_memory_mib=peak_memory_mib(),
+            peak_memory_mib=hardware.peak_memory_mib(),
             metrics=extra,
         )
-
-
-def peak_memory_mib() -> float:
-    """Most memory this process has held: of the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated()) / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from burnish import hardware
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.load import LanguageModel
@@ -26,6 +30,7 @@ def train(
     lm: LanguageModel, rows: int, micros: Callable[[list[int]], tuple[float, Sequence[Micro]]],
     optimization: Optimization, *, label: str, seed: int, folder: Path,
     checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
+    dropout: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done.
 
@@ -33,11 +38,13 @@ def train(
         micros: from the row numbers of a step, its count of units (tokens or pairs) and its micro-batches. The losses
         are sums; they are divided by the step's count, so the cut into micro-batches does not matter.
         after: called with every step's number and metrics.
+        dropout: whether the model's own dropout is active.
     Raises:
         TrainingError: there is nothing to learn from, or a loss that is not finite.
     """
     if rows == 0:
         raise TrainingError("there are no rows to train on", hint="`burnish show dropped RUN:STEP` says why")
+    hardware.reset_peak_memory()
     _seed(lm, seed)
     parameters = [parameter for parameter in lm.model.parameters() if parameter.requires_grad]
     optimizer = MasterAdamW(parameters, optimization)
@@ -45,22 +52,42 @@ def train(
     needed = max(1, round(rows * optimization.epochs))
     plan = steps_of(rows, optimization.batch_size, total, needed, seed)
     keeper = Keeper(folder, optimizer, checkpoint_every_s)
-    lm.model.train()
-    try:
-        with ticker(label, len(plan), "steps", done=keeper.progress.step) as tick:
-            for step in range(keeper.progress.step, len(plan)):
-                row = _step(plan[step], micros, optimizer, optimization.rate(step, len(plan)), keeper, step)
-                tick.advance()
-                tick.tell(f"loss {row['loss']:.3f}")
-                if after:
-                    after(step, row)
-                keeper.save_if_due()
-    except KeyboardInterrupt:
-        keeper.save()
-        note(f"{label}: stopped at step {keeper.progress.step} of {len(plan)}, checkpoint kept")
-        raise
+    lm.model.train(dropout)
+    with _interrupts_wait() as interrupted, ticker(label, len(plan), "steps", done=keeper.progress.step) as tick:
+        for step in range(keeper.progress.step, len(plan)):
+            row = _step(plan[step], micros, optimizer, optimization.rate(step, len(plan)), keeper, step)
+            tick.advance()
+            tick.tell(f"loss {row['loss']:.3f}")
+            if after:
+                after(step, row)
+            if interrupted():
+                keeper.save()
+                note(f"{label}: stopped at step {keeper.progress.step} of {len(plan)}, checkpoint kept")
+                raise KeyboardInterrupt
+            keeper.save_if_due()
     lm.model.eval()
     return keeper.finish()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is kept until it is asked for, so that no optimiser step is left half done; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread():  # where there are no signals to keep
+        yield lambda: False
+        return
+    seen = False
+
+    def keep(number: int, frame: object) -> None:
+        nonlocal seen
+        if seen:
+            raise KeyboardInterrupt
+        seen = True
+
+    before = signal.signal(signal.SIGINT, keep)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _seed(lm: LanguageModel, seed: int) -> None:
@@ -94,6 +121,12 @@ def _step(rows: list[int], micros: Callable[[list[int]], tuple[float, Sequence[M
     row = {"step": step, "loss": loss, "rate": rate, "norm": norm, **metrics}
     keeper.record(row)
     return row
+
+
+def check_any(rows: int) -> None:
+    """Refuse to train on nothing."""
+    if rows == 0:
+        raise TrainingError("there are no rows to train on", hint="`burnish show run` tells which step left none")
 
 
 def check_lengths(lengths: Sequence[int], context: int) -> None:

@@ -64,6 +64,17 @@ def test_exact_looks_past_case_spaces_and_punctuation() -> None:
     assert [(drop.example.id, drop.match_id) for drop in result.dropped] == [("b", "a")]
 
 
+@pytest.mark.parametrize(
+    "texts", [("x[0]", "x(0)"), ("x_0", "x 0"), ("a && b || c", "a & b | c"), ("3.5", "35"), ("f(x)", "fx")]
+)
+def test_exact_keeps_what_code_says_apart(texts: tuple[str, str]) -> None:
+    assert ids(Exact().keep([row(str(n), text) for n, text in enumerate(texts)], {})) == ["0", "1"]
+
+
+def test_a_question_mark_and_quotes_make_no_other_row() -> None:
+    assert ids(Exact().keep([row("a", 'Say "yes", now!'), row("b", "say yes now")], {})) == ["a"]
+
+
 def test_turns_are_kept_apart() -> None:
     assert ids(Exact().keep([row("a", "x y", "z"), row("b", "x", "y z")], {})) == ["a", "b"]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from burnish.errors import BurnishError, ConfigError, EvaluationError
+from burnish.errors import BurnishError, ConfigError, DataError, EvaluationError
 from burnish.evaluation.tasks import TASKS, freeze, outside
 from burnish.rewards import grade
 from burnish.types import Message
@@ -80,7 +80,7 @@ def test_gsm8k_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     items = freeze(["gsm8k"], seed=0)
     assert [item.target for item in items][:2] == ["999", "1,000"]
-    with pytest.raises(EvaluationError, match=r"(cannot get|has no file)"):
+    with pytest.raises(DataError, match=r"(cannot get|has no file)"):
         freeze([{"gsm8k": {"path": "nobody/nothing"}}], 0)
 
 

@@ -1,9 +1,10 @@
 """Drop rows that hold the items of a suite.
 
-The rule follows Tulu 3 (arXiv:2411.15124 section 3.2): an item is held by a row when more than a share of its tokens is
-covered by 8-grams that the row has too. It differs in three ways. Items shorter than the n-gram are looked for whole.
-Tokens within a 3-gram that many items of a task share are that benchmark's wording and do not count, or every row that
-asks for a sum would hold every test of sums. Numbers are compared as they are.
+The rule follows Tulu 3 (arXiv:2411.15124 section 3.2): an item is held by a row when a share of its tokens is covered
+by 8-grams that the row has too. It differs in four ways. Items shorter than the n-gram are looked for whole. Solved
+examples that a prompt shows before its question are no part of the item. Tokens within a 3-gram that many items of a
+task share are that benchmark's wording and do not count, or every row that asks for a sum would hold every test of
+sums. Numbers are compared as they are.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class _Index:
 
 def _items(suite: str, items: Sequence[Example], boilerplate: int) -> Iterator[_Item]:
     """Items as tokens, with which of them are their own."""
-    texts = [tokens(" ".join([*(message.content for message in item.messages), *item.choices])) for item in items]
+    texts = [tokens(_own_text(item)) for item in items]
     shared: dict[str, Counter[Gram]] = defaultdict(Counter)
     for item, text in zip(items, texts, strict=True):
         shared[_task(item)].update(set(_grams(text, WORDING)))
@@ -121,6 +122,12 @@ def _items(suite: str, items: Sequence[Example], boilerplate: int) -> Iterator[_
             for place in range(start, start + WORDING)
         }
         yield _Item(item.id, suite, tuple(text), frozenset(range(len(text))) - wording)
+
+
+def _own_text(item: Example) -> str:
+    """An item without the solved examples that its prompt may show before it: those are no secret."""
+    asked = [str(item.meta["question"])] if "question" in item.meta else [turn.content for turn in item.messages]
+    return " ".join([*asked, *item.choices])
 
 
 def _task(item: Example) -> str:

@@ -15,6 +15,8 @@ TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[+\-*/=<>^%$]")
 """Numbers whole and as they are, words, and the signs that change a sum. Numbers are never made alike: two arithmetic
 problems that differ in a number are two problems."""
 
+SENTENCE_MARKS = re.compile(r"""[.,;:!?"'`]+(?=\s|$)|(?<=\s)["'`]+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
@@ -55,5 +57,14 @@ def tokens(text: str) -> list[str]:
 
 
 def normalized(row: Row) -> str:
-    """The whole row as comparable text, turns kept apart."""
+    """The whole row as comparable tokens, turns kept apart."""
     return "\n".join(" ".join(tokens(text)) or text.strip() for text in messages_of(row))
+
+
+def folded(text: str) -> str:
+    """A text without what makes no difference to a reader: case, spacing, and the marks that end words and sentences.
+
+    Brackets and operators stay: in code and sums they are what is said.
+    """
+    lowered = unicodedata.normalize("NFKC", text).lower()
+    return " ".join(SENTENCE_MARKS.sub(" ", lowered).split()) or text.strip()

@@ -95,7 +95,6 @@ class Origin:
     seconds: float
     made_at: str
     code: str = ""
-    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

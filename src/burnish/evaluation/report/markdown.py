@@ -62,8 +62,8 @@ def _ledger(data: RunReport) -> Iterator[str]:
     if data.ledger:
         yield "## Where the time went"
         body = [[row.step, row.phase, duration(row.seconds), count(row.prompt_tokens), count(row.completion_tokens),
-                 count(row.trained_tokens), "cached" if row.cached else ""] for row in data.ledger]  # fmt: skip
-        yield _table(["step", "phase", "time", "tokens read", "written", "trained", ""], body)
+                 count(row.trained_tokens)] for row in data.ledger]  # fmt: skip
+        yield _table(["step", "phase", "time", "tokens read", "written", "trained"], body)
 
 
 def _data(data: RunReport) -> Iterator[str]:

@@ -20,7 +20,8 @@ from burnish.evaluation.report.words import count, duration, p_words, percent, s
 from burnish.evaluation.runner import OVERALL
 from burnish.ledger import PHASES, LedgerRow
 
-FOLDER = Path(__file__).parent
+PAGE_FILES = Path(__file__).parent
+"""The folder of the page's template and style sheet."""
 TEXT = 4000
 """Characters of one message or answer that are shown."""
 SAMPLES = 24
@@ -42,7 +43,7 @@ def build_report(data: RunReport) -> tuple[str, str]:
         thirds=thirds(data.ledger),
         ledger=_ledger(data.ledger),
         samples=data.samples[:SAMPLES],
-        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+        style=Markup((PAGE_FILES / "style.css").read_text(encoding="utf-8")),
     )
     return html, markdown(data)
 
@@ -50,7 +51,7 @@ def build_report(data: RunReport) -> tuple[str, str]:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
+        loader=jinja2.FileSystemLoader(PAGE_FILES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

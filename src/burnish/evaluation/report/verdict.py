@@ -11,6 +11,7 @@ from burnish.evaluation.report.words import joined, p_words, percent, points, si
 from burnish.evaluation.runner import OVERALL
 from burnish.evaluation.stats import PairedDifference
 
+SIGNIFICANT = 0.05
 Kind = Literal["better", "unclear", "worse", "none"]
 
 
@@ -26,7 +27,12 @@ class Verdict:
 
 
 def judge(difference: PairedDifference) -> Kind:
-    """Better or worse only when the 95 % interval leaves out zero."""
+    """Better or worse only when the 95 % interval leaves out zero and the test of no difference agrees.
+
+    The score interval is a little bolder than the exact test; on few items one can leave out zero while p is above 5 %.
+    """
+    if difference.p_value > SIGNIFICANT:
+        return "unclear"
     return "better" if difference.low > 0 else "worse" if difference.high < 0 else "unclear"
 
 
@@ -54,7 +60,10 @@ def _headline(data: RunReport, best: ModelScores) -> str:
         return (f"{best.model} scores {percent(best.overall.mean)} on {best.suite}, "
                 f"{points(gain.difference)} above {data.baseline}.")  # fmt: skip
     if judge(gain) == "worse":
-        return f"Every model is worse than {data.baseline} on {best.suite}; {best.model} comes nearest."
+        rivals = [row for row in data.on(best.suite) if row is not best and OVERALL in row.against_base]
+        if rivals and all(judge(row.against_base[OVERALL]) == "worse" for row in rivals):
+            return f"Every model is worse than {data.baseline} on {best.suite}; {best.model} comes nearest."
+        return f"{best.model}{', the best of them,' if rivals else ''} is worse than {data.baseline} on {best.suite}."
     return f"No model is measurably better than {data.baseline} on {best.suite}."
 
 

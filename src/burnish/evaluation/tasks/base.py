@@ -14,6 +14,8 @@ from burnish.rng import seed_for
 from burnish.types import Example
 
 T = TypeVar("T")
+QUESTION = "question"
+"""Key in an item's `meta`: what is its own in a prompt that shows solved examples before it."""
 
 
 class Task(Config):

@@ -11,8 +11,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from burnish.data.hub import hub_files, on_hub
 from burnish.errors import ConfigError, EvaluationError
-from burnish.evaluation.tasks.base import Task, draw, field, rows
+from burnish.evaluation.tasks.base import QUESTION, Task, draw, field, rows
 from burnish.types import Example, Message
 
 
@@ -31,7 +32,7 @@ class GSM8K(Task):
     """File they come from, its first rows; the Hub's train split when `path` is a Hub id."""
 
     def check(self) -> None:
-        if self.shots and self.shots_from is None and not _on_hub(self.path):
+        if self.shots and self.shots_from is None and not on_hub(self.path):
             raise ConfigError("shots need a file to come from", hint="shots_from: gsm8k/train.jsonl")
         super().check()
 
@@ -61,29 +62,9 @@ def _item(place: int, where: str, row: dict[str, object], shots: list[Message]) 
     if not mark:
         raise EvaluationError("the answer has no final number after ####", where=where, hint="use GSM8K's own files")
     messages = (*shots, Message("user", question))
-    meta = {"solution": answer}
+    meta = {"solution": answer, **({QUESTION: question} if shots else {})}
     return Example(f"{place + 1}", messages, number.strip(), {"numeric": {}}, source="gsm8k", meta=meta)
 
 
-def _on_hub(path: str) -> bool:
-    """Whether a path reads as `owner/name` and is nothing on this machine."""
-    local = Path(path).exists() or Path(path).suffix or path.startswith((".", "/"))
-    return path.count("/") == 1 and not local
-
-
 def _files(path: str, split: str) -> list[Path]:
-    """The local file, or the Hub's files of a split. Raises EvaluationError when the Hub cannot be reached."""
-    if not _on_hub(path):
-        return [Path(path)]
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        folder = snapshot_download(path, repo_type="dataset", allow_patterns=[f"main/{split}-*.parquet"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        hint = "give the path of a JSONL file, or try again with a network connection"
-        raise EvaluationError(f"cannot get {path} from the Hub: {error}", where=path, hint=hint) from None
-    files = sorted(Path(folder).glob(f"main/{split}-*.parquet"))
-    if not files:
-        raise EvaluationError(f"{path} has no file main/{split}-*.parquet", hint="give the path of a JSONL file")
-    return files
+    return hub_files(path, split) if on_hub(path) else [Path(path)]

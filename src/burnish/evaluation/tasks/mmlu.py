@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from burnish.errors import EvaluationError
-from burnish.evaluation.tasks.base import Task, draw, field, rows
+from burnish.evaluation.tasks.base import QUESTION, Task, draw, field, rows
 from burnish.registry import suggest
 from burnish.types import Example, Message
 
@@ -58,7 +58,7 @@ class MMLU(Task):
                                   hint=f"add them to {self._dev()}, or lower `shots`")  # fmt: skip
         opening = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}."
         prompt = "\n\n".join([opening, *shots, _question(row, where)])
-        meta = {"subject": subject, "normalize": "sum"}
+        meta = {"subject": subject, "normalize": "sum", QUESTION: _question(row, where)}
         target = _letter(row, where).strip()
         return Example(f"{place + 1}", (Message("user", prompt),), target, None, LETTERS, "mmlu", meta)
 

@@ -83,6 +83,15 @@ def disk_error(error: OSError, path: Path) -> WorkspaceError:
     return WorkspaceError(f"cannot use {path.name}: {error.strerror or error}", where=str(path.parent))
 
 
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from or during, says that the disk is full."""
+    while error is not None:
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The pedigree of an artifact."""
@@ -199,7 +208,7 @@ class Workspace:
         except OSError as error:
             raise disk_error(error, Path(error.filename or folder)) from error
         except Exception as error:
-            if os.strerror(errno.ENOSPC) in str(error):  # libraries that write files have errors of their own
+            if _disk_is_full(error):  # libraries that write files have errors of their own
                 raise disk_error(OSError(errno.ENOSPC, ""), folder) from error
             raise
 

@@ -184,7 +184,7 @@ ROUNDS = """
     start: {model: $sft, rows: $clean}
     steps:
       pairs:
-        {use: preferences, prompts: $rows, models: [$model], n: 4, max_tokens: 12, grader: {use: "FOLDER/grader.py:Even"}}
+        {use: preferences, prompts: $rows, models: [$model], n: 4, max_tokens: 12, grader: {use: "DIR/grader.py:Even"}}
       dpo: {use: preference, model: $model, data: $pairs, train: {batch_size: 4, max_steps: 1}}
     carry: {model: $dpo, rows: $rows}
   scores: {use: evaluate, models: [$improve.model], suites: [dev], max_tokens: 12}
@@ -194,7 +194,7 @@ ROUNDS = """
 
 def test_rounds_start_from_the_round_before(tmp_path: Path, store: Workspace) -> None:
     recipe = loop.write_loop(tmp_path)
-    recipe.write_text(recipe.read_text().partition("  pairs:")[0] + ROUNDS.replace("FOLDER", str(tmp_path)))
+    recipe.write_text(recipe.read_text().partition("  pairs:")[0] + ROUNDS.replace("DIR", str(tmp_path)))
     made = run(recipe, store).artifacts
     assert made["improve.1.dpo"].manifest.inputs["model"] == [made["sft"].id]
     assert made["improve.2.pairs"].manifest.inputs["models"] == [made["improve.1.dpo"].id]

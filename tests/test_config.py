@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -96,3 +97,52 @@ def test_explain_gives_the_text_under_the_field() -> None:
         ("rate", "float", "0.1", "How fast."),
         ("steps", "int", "3", "How many."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "what"),
+    [
+        ("a=[1", "not valid YAML"),
+        ("list.9=x", "the list has 2 items, there is no item '9'"),
+        ("list.9.0=x", "the list has 2 items, there is no item '9'"),
+        ("list.name=x", "there is no item 'name'"),
+        ("list.0.deep=x", "'list.0' is not a mapping"),
+        ("nonsense", "expected KEY=VALUE"),
+    ],
+)
+def test_overrides_that_lead_nowhere(assignment: str, what: str) -> None:
+    document = parse_yaml("list: [1, 2]\n")
+    with pytest.raises(ConfigError, match=re.escape(what)):
+        override(document, [assignment])
+    assert document.data == {"list": [1, 2]}
+
+
+def test_overrides_name_items_by_number_and_keys_that_are_numbers() -> None:
+    document = parse_yaml("list: [1, {a: 2}]\n")
+    override(document, ["list.1.a=3", "new.2=x"])
+    assert document.data == {"list": [1, {"a": 3}], "new": {"2": "x"}}
+    assert document.where(("list", 1, "a")) == "--set list.1.a"
+
+
+@pytest.mark.parametrize("text", ["a: \x07", "a: &x [*x]", "a: [", "'"])
+def test_yaml_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_yaml(text)
+
+
+class Numbers(Config):
+    """Settings."""
+
+    rate: float = 1.0
+    """A rate."""
+    count: int | None = None
+    """A count."""
+    flag: bool = False
+    """A flag."""
+
+
+@pytest.mark.parametrize("data", [{"rate": True}, {"count": False}])
+def test_yes_is_no_number(data: dict[str, bool]) -> None:
+    value, problems = validate(Numbers, data, parse_yaml(""))
+    assert value is None and "must be a number" in problems[0].what
+    assert validate(Numbers, {"flag": True, "rate": 2}, parse_yaml(""))[0].rate == 2.0

@@ -76,6 +76,8 @@ class Document:
     file: str = ""
     lines: dict[Key, int] = field(default_factory=dict)
     overridden: set[Key] = field(default_factory=set)
+    assignments: list[str] = field(default_factory=list)
+    """The overrides as they were written."""
 
     def where(self, key: Key) -> str:
         """`file:line: a.b` of a key, or of its nearest known parent when the key itself is missing."""
@@ -178,6 +180,7 @@ def override(document: Document, assignments: list[str]) -> None:
         last = _place(target, parts[-1], path)
         target[last] = value
         document.overridden.add((*key, last))
+        document.assignments.append(assignment)
 
 
 def _place(target: dict[str, Any] | list[Any], part: str, path: str) -> str | int:

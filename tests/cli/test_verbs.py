@@ -72,6 +72,10 @@ def test_explain_answers_for_every_row_and_setting(burnish: Burnish) -> None:
     assert row["name"] == "beta" and row["default"] == "0.1" and "reference" in row["doc"]
     assert "there is no setting 'dpo.bta'" in burnish("explain", "dpo.bta").err
     assert "nothing is called 'dop'" in burnish("explain", "dop").err
+    # Rows of several tables share a name: the one that has the setting is meant.
+    assert "last_line: bool" in burnish("explain", "exact.last_line").out
+    assert "split" in burnish("explain", "pebble.split").out
+    assert "also called so: exact (reward)" in burnish("explain", "exact").out
 
 
 # ----------------------------------------------------------------------------------------------------------- init, plan
@@ -138,6 +142,13 @@ steps:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
+        ("steps: {a: {use: ingest, from: {pebble: {m: 3}}}}", "unknown key 'm'"),
+        ("steps: {a: {use: ingest, from: {pebbel: {n: 3}}}}", "there is no generator 'pebbel'"),
+        ("steps: {a: {use: ingest, from: x.jsonl}, r: {use: report, of: [a]}}", "write $a for what step 'a' makes"),
+        ("steps: {a: {use: evaluate, models: [base, a], suites: []}}", "at least 1 item"),
+        ("steps: {a: {use: sft, data: $a, train: {betas: [0.9, 1.5]}}}", "less than 1"),
+        ("steps: {a: {use: test_time, model: base, n: [0]}}", "greater than or equal to 1"),
+        ("steps: {a: {use: sft, data: $a, train: {epochs: yes}}}", "must be a number"),
         ("steps: [", "not valid YAML"),
         ("- a\n- b\n", "expected a mapping"),
         ("", "key 'steps' is missing"),
@@ -210,6 +221,29 @@ def test_report_builds_the_page_again(finished: Finished, burnish: Burnish) -> N
     assert said.code == 1 and "no run 'nothing'" in said.err and "loop-" in said.err
 
 
+def test_runs_are_found_by_their_recipe_and_stay_in_their_order(
+    finished: Finished, burnish: Burnish, tmp_path: Path
+) -> None:
+    for name in ("task", "task-big"):
+        recipe = tmp_path / f"{name}.yaml"
+        recipe.write_text(f"steps: {{chats: {{use: ingest, from: {finished.folder}/chats.jsonl}}}}\n")
+        for seed in (1, 2):
+            assert burnish("run", recipe, "--store", tmp_path / "s", "--set", f"seed={seed}").code == 0
+    folder = Path(json.loads(burnish("report", "task", "--store", tmp_path / "s", "--json").out)["run"])
+    assert folder.name.startswith("task-2") and "# --set seed=2" in (folder / "report.html").read_text()
+    assert "<title>task " in (folder / "report.html").read_text()
+    first = burnish("list", "runs", "--store", tmp_path / "s").out.split()[1]
+    burnish("report", first, "--store", tmp_path / "s")  # writing into an old run makes it no newer
+    newest = json.loads(burnish("report", "--store", tmp_path / "s", "--json").out)["run"]
+    assert Path(newest).name.startswith("task-big-")
+
+
+def test_names_of_runs_are_names(burnish: Burnish, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: ../../evil\nsteps: {chats: {use: ingest, from: {pebble: {n: 9}}}}\n")
+    said = burnish("run", tmp_path / "r.yaml", "--store", tmp_path / "s")
+    assert said.code == 2 and "r.yaml:1: name" in said.err
+
+
 def test_show_masks(finished: Finished, burnish: Burnish) -> None:
     text = burnish("show", "masks", finished.recipe, "--store", finished.store, "-n", "1").out
     assert "tokens are learned" in text and "<|im_end|>" in text
@@ -259,6 +293,9 @@ def test_eval_compares_with_the_first_model(finished: Finished, burnish: Burnish
     assert "loop:sft" in said.out and "n=2" in said.out and "p=" in said.out
     table = json.loads(burnish(*words, "--json").out)
     assert table["loop:sft"]["against_base"]["overall"]["n"] == 2
+    some = json.loads(burnish("eval", finished.folder / "model", "--tasks", "pebble-choices", "--limit", "5", "--store",
+                              finished.store, "--json").out)  # fmt: skip
+    assert next(iter(some.values()))["reports"][0]["n"] == 5
     assert "nothing to score on" in burnish("eval", "pebble").err
     assert "no such model" in burnish("eval", "pebbel", "--tasks", "pebble-facts", "--store", finished.store).err
 
@@ -274,6 +311,9 @@ def test_chat_answers_once_or_line_by_line(
     assert said.code == 0 and said.err.count("/undo takes back") == 2
     half = len(said.out) // 2
     assert said.out[:half] == said.out[half:]  # a new conversation begins as the first did
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the quick brown fox " * 200 + "\nHi\n"))
+    long = burnish("chat", model, "--max-tokens", "4", "--temperature", "0")
+    assert long.code == 0 and "does not fit" in long.err and long.out, "the conversation goes on"
     assert "is a dataset, not a model" in burnish("chat", "loop:pairs", "--store", finished.store).err
 
 

@@ -23,12 +23,16 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], tuple[Message, ...]]]] = {
     "sharegpt": [
         ({"conversations": [{"from": "system", "value": "Be kind"}, {"from": "human", "value": "Hi"},
                             {"from": "gpt", "value": "Hello"}]}, (Message("system", "Be kind"), U, A)),
+        ({"system": "Be kind", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+         (Message("system", "Be kind"), U, A)),
     ],
     "alpaca": [
         ({"instruction": "Hi", "input": "", "output": "Hello"}, (U, A)),
         ({"instruction": "Sum up", "input": "a text", "output": "Hello"}, (Message("user", "Sum up\n\na text"), A)),
         ({"instruction": "Hi", "output": "Hello", "history": [["Hi", "Hello"]]}, (U, A, U, A)),
         ({"instruction": "Hi", "output": "Hello", "system": "Be kind"}, (Message("system", "Be kind"), U, A)),
+        ({"instruction": "Hi", "output": "Hello", "system": "Be kind", "history": [["Hi", "Hello"]]},
+         (Message("system", "Be kind"), U, A, U, A)),
     ],
     "prompt_completion": [
         ({"prompt": "Hi", "completion": "Hello"}, (U, A)),
@@ -114,6 +118,7 @@ def test_malformed_conversations(row: dict[str, Any], why: str) -> None:
     ("row", "why"),
     [
         ({"prompt": "Hi", "chosen": "a", "rejected": "a"}, "are the same"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": HH + "b"}, "do not share their earlier turns"),
         ({"chosen": "a", "rejected": "b"}, "the pair has no prompt"),
         ({"chosen": HH + "a", "rejected": HH.replace("And", "Or") + "b"}, "do not share their earlier turns"),
         ({"chosen": [{"role": "user", "content": "Hi"}], "rejected": [{"role": "user", "content": "Ho"}]},
@@ -123,6 +128,20 @@ def test_malformed_conversations(row: dict[str, Any], why: str) -> None:
 def test_malformed_pairs(row: dict[str, Any], why: str) -> None:
     with pytest.raises(DataError, match=why):
         convert(row, "preference", "f:1")
+
+
+def test_graders_of_rows() -> None:
+    row = {"prompt": "1+1?", "completion": "2", "target": 2}
+    found = convert({**row, "grader": "numeric"}, "prompt_completion", "f")
+    assert isinstance(found, Example) and (found.grader, found.target) == ({"numeric": {}}, "2")
+    for grader in ("numric", {"numeric": {"x": 1}}, {"./evil.py:G": {}}):
+        with pytest.raises(DataError):
+            convert({**row, "grader": grader}, "prompt_completion", "f")
+
+
+def test_history_of_another_shape() -> None:
+    with pytest.raises(DataError, match="instead of .question, answer."):
+        convert({"instruction": "a", "output": "b", "history": [["x", "y", "z"]]}, "alpaca", "f")
 
 
 def test_a_row_of_another_shape_says_which() -> None:

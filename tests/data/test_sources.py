@@ -83,6 +83,12 @@ def test_a_csv_row_with_a_field_too_many(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1 not really", "Parquet file cannot be read"),
         ("a.jsonl.gz", b"not gzip at all", "the file breaks off"),
         ("a.jsonl.gz", gzip.compress(b'{"n": 1}\n' * 1000)[:40], "the file breaks off"),
+        ("a.json.gz", b"not gzip at all", "the file breaks off"),
+        ("a.json.gz", gzip.compress(b'[{"n": 1}]' * 1000)[:40], "the file breaks off"),
+        ("a.csv.gz", gzip.compress(b"a,b\n" * 1000)[:30], "the file breaks off"),
+        ("a.parquet.gz", b"not gzip at all", "the file breaks off"),
+        ("a.jsonl.gz", gzip.compress(b'{"n": 1}\n' * 10)[:12] + b"\xff" * 60, "the file breaks off"),
+        ("a.json", b"[" * 100_000, "not valid JSON"),
         ("a.docx", b"x", "of a kind that cannot be read"),
     ],
 )
@@ -90,6 +96,29 @@ def test_files_that_cannot_be_used(name: str, content: bytes, what: str, tmp_pat
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=what):
         list(read(tmp_path / name))
+
+
+def test_rows_that_only_look_like_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "\\ud800"}\n' + "[" * 100_000 + '\n{"a": "\\ud83d\\ude42"}\n')
+    found = list(read(path))
+    assert [raw.value for raw in found] == [None, None, {"a": "🙂"}]
+    assert "half of a surrogate pair" in str(found[0].error) and "not valid JSON" in str(found[1].error)
+
+
+@pytest.mark.parametrize(
+    ("value", "rows"),
+    [
+        ({"messages": [{"role": "user"}]}, [{"messages": [{"role": "user"}]}]),  # one conversation, not its turns
+        ({"version": 1, "data": [{"n": 1}]}, [{"n": 1}]),
+        ({"n": 1}, [{"n": 1}]),
+        (5, [None]),
+        (None, [None]),
+    ],
+)
+def test_what_a_json_file_may_hold(value: object, rows: list[object], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert [raw.value for raw in read(tmp_path / "a.json")] == rows
 
 
 def test_missing_paths(tmp_path: Path) -> None:

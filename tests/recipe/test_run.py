@@ -312,12 +312,76 @@ def test_a_model_without_weights_tokenizer_or_template_is_found_by_the_plan(tmp_
     assert "the model folder has no weights" in refused(recipe, store)
 
 
+def test_looks_belong_to_the_items(tmp_path: Path, store: Workspace) -> None:
+    """Another limit, another model folder or another name of the suite gives no new looks."""
+    recipe = loop.write_loop(tmp_path)
+    made = run(recipe, store).artifacts
+    items = made["suite:hard"].manifest.summary["items"]
+    assert store.looks(items) == 4
+    run(recipe, store, "suites.hard.looks=99")
+    assert store.looks(items) == 4, "nothing is measured again"
+    other = tiny.tiny_model("llama", tmp_path / "other", seed=5)
+    run(recipe, store, f"steps.scores.models=[base, {other}]")
+    assert store.looks(items) == 5, "a folder that is not the base counts"
+
+
 def test_no_look_is_left(tmp_path: Path, store: Workspace) -> None:
     recipe = loop.write_loop(tmp_path)
     from burnish.errors import WorkspaceError
 
     with pytest.raises(WorkspaceError, match="looked at 2 times, and 2 looks are allowed"):
         run(recipe, store, "suites.hard.looks=2")
+
+
+# ------------------------------------------------------------------------------------------------------- whole accounts
+
+
+def test_filters_and_strategies_of_one_name_stay_apart(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    filters = "[{length: {min_words: 2}}, {length: {max_words: 1}}]"
+    only = f"steps={{a: {{use: ingest, from: {tmp_path}/chats.jsonl}}, b: {{use: filter, data: $a, with: {filters}}}}}"
+    facts = run(recipe, store, only).artifacts["b"].manifest.summary
+    assert facts["dropped"] == {"length": 1, "length 2": 25} and facts["rows"] == 0
+    two = "steps.voting.strategies=[best_of_n, {best_of_n: {scorer: total_likelihood}}]"
+    curves = run(recipe, store, two).artifacts["voting"].manifest.summary["curves"]
+    assert list(curves) == ["best_of_n", "best_of_n 2"]
+
+
+def test_prompts_that_cannot_take_part_are_counted(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    words = "the quick brown fox jumps over the lazy dog " * 60
+    with (tmp_path / "chats.jsonl").open("a") as stream:
+        stream.write(json.dumps(loop.talk(words, "a long one")) + "\n")
+    with (tmp_path / "items.jsonl").open("a") as stream:
+        stream.write(json.dumps({"prompt": "A b c d e f g " * 60, "answer": "a"}) + "\n")
+    made = run(recipe, store, "steps.sft.overlong=drop", "steps.lora.overlong=drop").artifacts
+    pairs = made["pairs"].manifest.summary
+    assert pairs["dropped"]["too long for a model"] == 1
+    assert pairs["rows"] + sum(pairs["dropped"].values()) == pairs["rows_in"] == 25
+    assert made["voting"].manifest.summary["too_long"] == 1
+    assert made["scores/base@dev"].manifest.summary["reports"][-1]["unscored"] == 1
+
+
+def test_rows_without_a_grader_are_counted(tmp_path: Path, store: Workspace) -> None:
+    from burnish.errors import DataError
+
+    recipe = loop.write_loop(tmp_path)
+    assert "the rows of $clean carry no grader" in refused(recipe, store, "steps.pairs.grader=null")
+    with (tmp_path / "chats.jsonl").open("a") as stream:
+        stream.write(json.dumps({**loop.talk("One and two?", "3"), "grader": "numeric", "target": "3"}) + "\n")
+    with pytest.raises(DataError, match="none of 25 prompts gave a pair: no grader 24, all answers scored alike 1"):
+        run(recipe, store, "steps.pairs.grader=null")
+
+
+def test_a_damaged_artifact_stops_only_what_needs_it(
+    tmp_path: Path, store: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = _only_sft(loop.write_loop(tmp_path))
+    run(recipe, store)
+    (store.root / "artifacts" / ".DS_Store").write_text("")
+    (store.root / "artifacts" / "model-other").mkdir()
+    assert {planned.state for planned in Plan(load_recipe(recipe), store).steps.values()} == {"cached"}
+    assert "left out: damaged artifact" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------------ long rows

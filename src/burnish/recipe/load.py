@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from burnish.config import Config, Document, Key, dotted, override, read_yaml, refs_of, validate
+from burnish.config import Config, Document, Key, override, read_yaml, refs_of, validate
 from burnish.errors import BurnishError, Problem, Problems, raise_all
 from burnish.registry import suggest
 from burnish.steps import STEPS
@@ -229,14 +229,7 @@ def _add_implicit(config: RecipeConfig, steps: dict[str, tuple[Step, Key]]) -> N
 
 def _as_run(text: str, document: Document) -> str:
     """The recipe's text with the overrides it was run with."""
-    sets = [f"# --set {dotted(key)}={_at(document.data, key)}\n" for key in sorted(document.overridden, key=dotted)]
-    return "".join(sets) + text
-
-
-def _at(data: Any, key: Key) -> Any:
-    for part in key:
-        data = data[part]
-    return data
+    return "".join(f"# --set {assignment}\n" for assignment in document.assignments) + text
 
 
 def _complete_reports(steps: dict[str, tuple[Step, Key]], title: str, recipe: str) -> None:

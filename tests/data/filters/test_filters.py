@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +171,12 @@ def test_a_tasks_wording_is_not_what_makes_an_item() -> None:
     asks = "Please read the text and tell me in one word who it was that came: {}"
     result = clean([row("new", asks.format("Finn")), row("copy", asks.format("Cara"))], items)
     assert ids(result) == ["new"] and result.dropped[0].match_id == "i2"
+
+
+def test_solved_examples_before_a_question_are_no_part_of_it() -> None:
+    shots = "Question: How old is the old red wall in the sun? Answer: very. " * 8
+    shown = replace(item("i", shots + LONG), meta={"task": "t", "question": LONG})
+    assert ids(clean([row("copy", LONG), row("shots", shots)], [shown])) == ["shots"]
 
 
 def test_short_items_are_only_found_whole() -> None:

@@ -63,6 +63,7 @@ def test_gsm8k_shots_are_earlier_turns(tmp_path: Path) -> None:
     items = freeze([{"gsm8k": {"path": path, "shots": 2, "shots_from": train}}], 0)
     assert [message.role for message in items[0].messages] == ["user", "assistant"] * 2 + ["user"]
     assert items[0].messages[1].content == PROBLEMS[0]["answer"]
+    assert items[0].meta["question"] == PROBLEMS[3]["question"]  # what is the item's own
     with pytest.raises(ConfigError, match="shots need a file"):
         TASKS.build({"gsm8k": {"path": path, "shots": 2}}).check()
     with pytest.raises(EvaluationError, match="4 shots were asked for and the file has 3"):
@@ -95,6 +96,7 @@ def test_mmlu_shows_five_examples_of_the_subject(exam: str) -> None:
     )
     assert prompt.count("Answer: ") == 5 and prompt.endswith("Which is c?\nA. a\nB. b\nC. c\nD. d\nAnswer:")
     assert (items[2].target, items[2].choices) == ("C", ("A", "B", "C", "D"))
+    assert items[2].meta["question"] == "Which is c?\nA. a\nB. b\nC. c\nD. d\nAnswer:"
     with pytest.raises(EvaluationError, match="no subject 'law'") as caught:
         freeze([{"mmlu": {"path": exam, "subjects": ["law"]}}], 0)
     assert "college_law" in caught.value.hint

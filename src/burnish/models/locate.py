@@ -216,6 +216,10 @@ class Size:
     layers: int
     bytes: int
     """Of the weights on disk."""
+    width: int = 0
+    """Numbers in a hidden state."""
+    cached: int = 0
+    """Numbers that a layer's key-value cache holds for a token."""
 
 
 def size_of(ref: str | Path) -> Size | None:
@@ -228,9 +232,13 @@ def size_of(ref: str | Path) -> Size | None:
         return None
     tensors = [entry for file in path.glob("*.safetensors") for entry in tensor_header(file).values()]
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    layers = {**config, **config.get("text_config", {})}.get("num_hidden_layers", 0)
+    config = {**config, **config.get("text_config", {})}
+    layers, width = config.get("num_hidden_layers", 0), config.get("hidden_size", 0)
+    heads = config.get("num_attention_heads") or 1
+    head = config.get("head_dim") or width // heads
+    cached = 2 * head * (config.get("num_key_value_heads") or heads)
     stored = sum(stop - start for start, stop in (entry["data_offsets"] for entry in tensors))
-    return Size(sum(math.prod(entry["shape"]) for entry in tensors), int(layers), stored)
+    return Size(sum(math.prod(entry["shape"]) for entry in tensors), int(layers), stored, width, cached)
 
 
 def tensor_header(file: Path) -> dict[str, Any]:

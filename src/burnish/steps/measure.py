@@ -61,7 +61,8 @@ class Decoding(Step):
         if answers is not None:
             guess = answering_seconds(size, answers, prompt, written, self.batch_tokens)
             seconds = answers / speed if speed else guess
-        return Expectation(answers, seconds, memory(size))
+        cached = min(self.batch_tokens, (answers or 1.0) * (prompt + written))
+        return Expectation(answers, seconds, memory(size, 1.0, round(cached), 2.0 * size.cached if size else 0.0))
 
 
 class Measure(Decoding):

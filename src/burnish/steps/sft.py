@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from burnish import hardware
 from burnish.config import Table
 from burnish.data.io import read_examples
 from burnish.errors import Problem
@@ -15,7 +16,7 @@ from burnish.models.adapters import Lora
 from burnish.models.locate import size_of
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import MODEL, DatasetRef, Expectation, Inputs, ModelRef, Phase, Running, Step, View
-from burnish.steps.estimate import disk, mean_tokens, memory, training_seconds, work_done
+from burnish.steps.estimate import disk, mean_tokens, training_memory, training_seconds, work_done
 from burnish.steps.rendering import Kept, Overlong, check_rendering, check_training_data, render_all
 from burnish.training.optim import Optimization
 from burnish.types import Example
@@ -73,8 +74,7 @@ class Training(Step):
             speed = view.speed(self.use, size.bytes if size else None)
             tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
             seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
-        # Weights, gradients, two moments and a master copy: about 16 bytes a parameter that trains (2 on disk).
-        needed = memory(size, copies=2.0 if self.lora else 8.0)
+        needed = training_memory(size, self.lora is not None, self.train.micro(hardware.device()[0]))
         return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
 
     def load(self, inputs: Inputs) -> LanguageModel:

@@ -42,6 +42,13 @@ def test_dpo_by_hand() -> None:
     assert policy.rejected.grad.item() == pytest.approx(-slope, abs=1e-6)
 
 
+def test_the_sft_term_is_a_mean_over_tokens() -> None:
+    # margin 0 gives log 2; the chosen answer has -6 nats over 3 tokens: 0.5 * 6 / 3 = 1
+    policy = PairLogprobs(torch.tensor([-6.0]), torch.tensor([-4.0]), torch.tensor([3.0]))
+    reference = pairs([-6.0], [-4.0])
+    assert float(DPO(sft=0.5).loss(policy, reference).total.detach()) == pytest.approx(log(2) + 1.0, abs=1e-6)
+
+
 def test_label_smoothing_mixes_both_labels() -> None:
     # 0.9 * log(1 + e^-0.3) + 0.1 * log(1 + e^0.3)
     policy, reference = pairs([-4.0], [-8.0]), pairs([-5.0], [-6.0])

@@ -43,7 +43,7 @@ def test_the_whole_loop(kind: str, tmp_path: Path) -> None:
     assert made["clean"].certified == sorted(made[f"suite:{name}"].id for name in ("dev", "hard"))
     assert made["pairs"].certified == made["clean"].certified
     facts = made["pairs"].summary
-    assert facts["rows"] + sum(facts["dropped"].values()) == facts["rows_in"] == 24
+    assert facts["prompts"] + sum(facts["dropped"].values()) == facts["rows_in"] == 24
 
     # models: whole, adapter and merge all load, and training moved them
     base = dict(load_model(tmp_path / "model", dtype="float32").model.named_parameters())
@@ -357,7 +357,7 @@ def test_prompts_that_cannot_take_part_are_counted(tmp_path: Path, store: Worksp
     made = run(recipe, store, "steps.sft.overlong=drop", "steps.lora.overlong=drop").artifacts
     pairs = made["pairs"].manifest.summary
     assert pairs["dropped"]["too long for a model"] == 1
-    assert pairs["rows"] + sum(pairs["dropped"].values()) == pairs["rows_in"] == 25
+    assert pairs["prompts"] + sum(pairs["dropped"].values()) == pairs["rows_in"] == 25
     assert made["voting"].manifest.summary["too_long"] == 1
     assert made["scores/base@dev"].manifest.summary["reports"][-1]["unscored"] == 1
 

@@ -6,6 +6,7 @@ same score the choice is drawn by the prompt's id, so that neither position nor 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Paired:
-    """Pairs, and why the other prompts gave none: prompts = pairs + dropped."""
+    """Pairs, and why the other prompts gave none: prompts = paired + dropped."""
 
     pairs: list[PreferencePair]
+    paired: int
+    """Prompts that gave pairs."""
     dropped: dict[str, int]
     unscored: int
     """Answers without a score."""
@@ -35,30 +38,49 @@ class Paired:
 
 
 def pair_up(
-    prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], scores: Sequence[Sequence[Score]],
-    min_margin: float,
+    prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], scores: Sequence[Sequence[Score]], *,
+    min_margin: float, per_prompt: int = 1, mean_score: tuple[float, float] = (-math.inf, math.inf),
 ) -> Paired:  # fmt: skip
-    """Pair the best and the worst answer of each prompt, when their scores differ by `min_margin` or more."""
+    """Pair better answers with worse ones, those that differ most first.
+
+    Args:
+        min_margin: least difference of scores for a pair.
+        per_prompt: most pairs of a prompt; 1 pairs the best with the worst.
+        mean_score: prompts whose answers score less or more than this on average give no pairs.
+    """
     pairs: list[PreferencePair] = []
     dropped: Counter[str] = Counter()
-    unscored = 0
+    unscored = paired = 0
     for prompt, given, graded in zip(prompts, answers, scores, strict=True):
-        scored = [
-            (score.value, seed_for(0, prompt.id, index), answer)
-            for index, (answer, score) in enumerate(zip(given, graded, strict=True))
-            if score.value is not None
-        ]
+        scored = [(score.value, answer) for answer, score in zip(given, graded, strict=True) if score.value is not None]
         unscored += len(given) - len(scored)
+        mean = sum(value for value, _ in scored) / max(1, len(scored))
         if len(scored) < 2:
             dropped["fewer than two scored answers"] += 1
-            continue
-        best, worst = max(scored, key=lambda row: row[:2]), min(scored, key=lambda row: row[:2])
-        margin = best[0] - worst[0]
-        if margin < min_margin or best[2].text == worst[2].text:
+        elif not (found := _pairs(prompt, scored, min_margin)):
             dropped["all answers scored alike"] += 1
-            continue
-        meta = {**prompt.meta, "chosen_model": best[2].model, "rejected_model": worst[2].model}
-        pairs.append(PreferencePair(f"{prompt.id}/pair", prompt.prompt, best[2].text, worst[2].text, margin,
-                                    prompt.source, meta))  # fmt: skip
+        elif not mean_score[0] <= mean <= mean_score[1]:
+            dropped["mean score out of bounds"] += 1
+        else:
+            paired += 1
+            pairs += found[:per_prompt]
     longer = sum(len(pair.chosen) > len(pair.rejected) for pair in pairs)
-    return Paired(pairs, dict(dropped), unscored, longer / len(pairs) if pairs else 0.0)
+    return Paired(pairs, paired, dict(dropped), unscored, longer / len(pairs) if pairs else 0.0)
+
+
+def _pairs(prompt: Example, scored: Sequence[tuple[float, Answer]], min_margin: float) -> list[PreferencePair]:
+    """All pairs of a prompt, the widest first; equal ones in an order drawn by the prompt's id."""
+    found: dict[tuple[str, str], tuple[float, int, Answer, Answer]] = {}
+    for i, (high, better) in enumerate(scored):
+        for j, (low, worse) in enumerate(scored):
+            if high - low >= min_margin and better.text != worse.text:
+                rank = (low - high, seed_for(0, prompt.id, i, j), better, worse)
+                found.setdefault((better.text, worse.text), rank)
+    ranked = sorted(found.values(), key=lambda rank: rank[:2])
+    return [
+        PreferencePair(
+            f"{prompt.id}/pair" + (f"-{place}" if place else ""), prompt.prompt, better.text, worse.text, -margin,
+            prompt.source, {**prompt.meta, "chosen_model": better.model, "rejected_model": worse.model},
+        )
+        for place, (margin, _, better, worse) in enumerate(ranked)
+    ]  # fmt: skip

@@ -24,3 +24,5 @@ class PairLogprobs:
 
     chosen: Tensor
     rejected: Tensor
+    chosen_tokens: Tensor | None = None
+    """How many tokens the chosen answers have, for losses that weigh them alike."""

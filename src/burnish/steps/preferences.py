@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -58,6 +59,11 @@ class Preferences(Decoding):
     """How the judge is asked: pointwise, {pointwise: {scale: 5}}."""
     min_margin: float = Field(default=0.5, gt=0)
     """Least difference of scores for a pair."""
+    pairs_per_prompt: int = Field(default=1, ge=1)
+    """Most pairs of a prompt, those that differ most first; 1 pairs the best answer with the worst."""
+    mean_score: tuple[float, float] | None = None
+    """Use only prompts whose answers score between these on average. [0.3, 1] leaves out what the model guesses at:
+    there, which answer was right is mostly luck, and pairs of luck teach noise."""
 
     def check(self, view: View) -> Iterator[Problem]:
         if (self.scorer == "judge") != (self.judge is not None):
@@ -94,7 +100,8 @@ class Preferences(Decoding):
         models = inputs.models("models")
         answers, too_long = self._answers(prompts, inputs.names["models"], models, run)
         scores = self._score(prompts, answers, inputs, run)
-        result = pair_up(prompts, answers, scores, self.min_margin)
+        result = pair_up(prompts, answers, scores, min_margin=self.min_margin, per_prompt=self.pairs_per_prompt,
+                         mean_score=self.mean_score or (-math.inf, math.inf))  # fmt: skip
         dropped = {"no grader": len(ungraded), "too long for a model": too_long, **result.dropped}
         dropped["fewer than two scored answers"] = dropped.get("fewer than two scored answers", 0) - too_long
         dropped = {why: count for why, count in dropped.items() if count}
@@ -114,7 +121,8 @@ class Preferences(Decoding):
             "certified": inputs.artifact("prompts").manifest.certified,
             "template": ", ".join(dict.fromkeys(map(template_hash, models))),
             **work_done(len(prompts) * self.n * len(self.models), models[0]),
-            "headline": f"{len(result.pairs)} pairs from {len(every)} prompts, "
+            "prompts": result.paired,
+            "headline": f"{len(result.pairs)} pairs from {result.paired} of {len(every)} prompts, "
             f"chosen is longer in {result.longer_chosen:.0%}",
         }
 

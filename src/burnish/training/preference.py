@@ -111,7 +111,8 @@ def train_preference(
         batch = pad(rows, lm.device)
         logprobs = token_logprobs(lm.model, batch.ids, batch.mask, batch.targets) * batch.weights
         both = row_sums(logprobs, batch.owners, len(rows))
-        policy = PairLogprobs(both[: len(numbers)], both[len(numbers) :])
+        tokens = row_sums(torch.ones_like(batch.weights), batch.owners, len(rows))[: len(numbers)]
+        policy = PairLogprobs(both[: len(numbers)], both[len(numbers) :], tokens)
         base = PairLogprobs(known.chosen[numbers].to(lm.device), known.rejected[numbers].to(lm.device))
         return objective.loss(policy, base)
 

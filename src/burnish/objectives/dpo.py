@@ -24,8 +24,8 @@ class DPO(Config):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Chance that a preference label is wrong."""
     sft: float = Field(default=0.0, ge=0)
-    """Weight of the chosen answer's negative log-likelihood a token (nats). Keeps chosen answers likely, where DPO alone
-    may lower both."""
+    """Weight of the chosen answer's negative log-likelihood per token (nats). Keeps chosen answers likely, where DPO
+    alone may lower both."""
 
     def loss(self, policy: PairLogprobs, reference: PairLogprobs) -> LossOutput:
         """Sum over the pairs of -(1 - s) log sigmoid(beta m) - s log sigmoid(-beta m), with m the margin of log-ratios,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
-from burnish.config import Config, Table, explain, origins, override, parse_yaml, validate
+from burnish.config import Config, Table, explain, origins, override, parse_yaml, type_name, validate
 from burnish.errors import ConfigError
 
 
@@ -97,6 +98,19 @@ def test_explain_gives_the_text_under_the_field() -> None:
         ("rate", "float", "0.1", "How fast."),
         ("steps", "int", "3", "How many."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        (Annotated[str, "a reference"] | None, "str | null"),
+        (list[Annotated[int, Field(ge=1)]], "list of int"),
+        (Literal["error", "drop"], "'error' | 'drop'"),
+        (Inner, "mapping (rate, steps)"),
+    ],
+)
+def test_types_are_told_as_a_reader_of_yaml_would_say_them(annotation: Any, says: str) -> None:
+    assert type_name(annotation) == says
 
 
 @pytest.mark.parametrize(

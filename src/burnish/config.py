@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -352,6 +352,8 @@ def doc_of(model: type[BaseModel], name: str) -> str:
 def type_name(annotation: Any) -> str:
     """A type as a reader of YAML would say it."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return " | ".join(map(repr, arguments))
     if origin in (Union, types.UnionType):

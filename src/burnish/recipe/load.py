@@ -34,7 +34,8 @@ class RecipeConfig(Config):
     seed: int = 0
     """Every random choice of the recipe follows from it. Suites have their own, so that seeds share one test."""
     base: str = "pebble"
-    """The model everything starts from and is compared with: `pebble`, a local folder or a Hub id."""
+    """The model everything starts from and is compared with: `pebble`, a local folder, or a Hub id (`org/name`, or
+    `org/name@revision`). `trust:` before it lets the model's own code run."""
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Evaluation items, frozen before anything trains: `dev: {tasks: [...]}`; `looks: 3` makes a suite held-out."""
     steps: dict[str, dict[str, Any]]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-import torch
-
-from burnish.models.chat import Rendered
-from burnish.training.batch import micro_batches, pad, row_order, steps_of
+from burnish.training.batch import micro_batches, row_order, steps_of
 
 
 def test_every_epoch_is_a_fresh_shuffle_of_all_rows() -> None:
@@ -24,18 +21,28 @@ def test_steps_take_the_rows_in_turn_and_the_last_may_be_smaller() -> None:
     assert Counter(number for step in steps for number in step) == Counter(range(10))
 
 
-def test_micro_batches_keep_the_padded_size_within_the_budget() -> None:
+def row(*parts: range) -> tuple[int, ...]:
+    return tuple(token for part in parts for token in part)
+
+
+def test_padded_micro_batches_keep_the_padded_size_within_the_budget() -> None:
     # longest first: 9 alone (18 > 12), then 4 and 3 (2 x 4 = 8; 3 x 4 = 12 fits too)
-    groups = micro_batches([3, 9, 4, 2], budget=12)
-    assert groups == [[1], [2, 0, 3]]
-    assert micro_batches([50], budget=12) == [[0]]
+    units = [[row(range(size))] for size in (3, 9, 4, 2)]
+    assert micro_batches(units, 12, trees=False) == [[1], [2, 0, 3]]
+    assert micro_batches([[row(range(50))]], 12, trees=False) == [[0]]
+    # a pair is two rows of the longer one's width: 2 x 6 = 12
+    assert micro_batches([[row(range(6)), row(range(2))], [row(range(3)), row(range(3))]], 12, trees=False) == [
+        [0],
+        [1],
+    ]
 
 
-def test_padding_goes_right_and_weights_are_row_major() -> None:
-    rows = [Rendered((5, 6, 7), (0.0, 1.0, 0.5), ()), Rendered((8, 9), (0.0, 1.0), ())]
-    batch = pad(rows, "cpu")
-    assert batch.ids.tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch.mask.tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch.targets.tolist() == [[False, True, True], [False, True, False]]
-    assert batch.weights.tolist() == [1.0, 0.5, 1.0] and batch.owners.tolist() == [0, 0, 1]
-    assert batch.ids.dtype == torch.long
+def test_trees_put_rows_that_begin_alike_together_and_count_what_they_share_once() -> None:
+    prompt = range(100, 120)
+    units = [[row(prompt, range(5))], [row(range(30))], [row(prompt, range(7, 12))]]
+    # 20 + 5 + 5 = 30 computed tokens for the first and the last, 30 for the other
+    assert micro_batches(units, 30, trees=True) == [[1], [0, 2]]
+    assert micro_batches(units, 60, trees=True) == [[1, 0, 2]]
+    assert micro_batches(units, 29, trees=True) == [[1], [0], [2]]
+    # a pair's second row shares the prompt with the first: 20 + 5 + 5
+    assert micro_batches([[units[0][0], units[2][0]], units[1]], 30, trees=True) == [[1], [0]]

@@ -10,6 +10,7 @@ from typing import Any
 
 from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
+from burnish.log import note
 from burnish.models.chat import ChatTemplate
 from burnish.models.locate import TOKENIZER_FILES, TRUST, TRUSTED, ModelSource, locate, short, write_pedigree
 
@@ -78,6 +79,16 @@ class LanguageModel:
     def context(self) -> int:
         """Most positions the model was made for."""
         return int(getattr(self.config, "max_position_embeddings", 0) or self.tokenizer.model_max_length)
+
+    @cached_property
+    def trees(self) -> bool:
+        """Whether rows may share what they begin with, exactly; said once when they may not."""
+        from burnish.models.packing import why_not
+
+        reason = why_not(self.model)
+        if reason:
+            note(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
+        return not reason
 
     @property
     def parameters(self) -> int:

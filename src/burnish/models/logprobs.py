@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from burnish.models.attention import trees
+from burnish.models.layout import Batch
+
 CHUNK = 1 << 22
 """Logits held at once: 4 Mi numbers, 16 MiB in fp32."""
 
@@ -46,19 +49,22 @@ def backbone_of(model: Any) -> Any:
     )
 
 
-def token_logprobs(model: Any, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability in nats of each target token given what is before it, fp32 (N,), in row-major order.
+def token_logprobs(model: Any, batch: Batch) -> Tensor:
+    """Log-probability in nats of each row's learned tokens given what is before them, fp32 (M,), row after row."""
+    hidden = hidden_states(model, batch).index_select(0, batch.sources)
+    return head_logprobs(hidden, batch.targets, head_of(model)).index_select(0, batch.picks)
 
-    Args:
-        ids: token ids (B, T), right-padded. mask: 1 where a token is real (B, T). targets: True at the positions to
-        predict (B, T); position 0 of a row has nothing before it and cannot be one.
-    Raises:
-        ValueError: a target at position 0.
-    """
-    if bool(targets[:, 0].any()):
-        raise ValueError("the first token of a row has nothing before it to be predicted from")
-    hidden = backbone_of(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # (B, T, H)
-    return head_logprobs(hidden[:, :-1][targets[:, 1:]], ids[targets], head_of(model))
+
+def hidden_states(model: Any, batch: Batch) -> Tensor:
+    """Last hidden states (B x T, H) of a batch's tokens."""
+    backbone = backbone_of(model)
+    if batch.segments is None:
+        out = backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
+    else:
+        with trees(backbone):
+            out = backbone(input_ids=batch.ids, position_ids=batch.positions, segments=batch.segments, use_cache=False)
+    states: Tensor = out.last_hidden_state.flatten(0, 1)
+    return states
 
 
 def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:

@@ -1,21 +1,21 @@
-"""Which rows make which step, and how they are laid out for a forward pass.
+"""Which rows make which step, and which of them go through the model together.
 
 The order is a function of (seed, epoch) alone, so a resumed run sees the same rows. A step's rows are cut into
-micro-batches of alike lengths under a token budget; sums are divided by the whole step's count, so how they are cut
-changes nothing but rounding.
+micro-batches under a token budget; sums are divided by the whole step's count, so how they are cut changes nothing but
+rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from burnish.models.chat import Rendered
+from burnish.models.layout import LEAST_SHARED, common
 from burnish.rng import seed_for
+
+Unit = Sequence[tuple[int, ...]]
+"""The token ids of rows that must stay together: one conversation, or a pair's two answers."""
 
 
 def row_order(rows: int, needed: int, seed: int) -> Iterator[int]:
@@ -35,39 +35,47 @@ def steps_of(rows: int, batch_size: int, steps: int, needed: int, seed: int) -> 
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
-def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions of `lengths` grouped so that a group's padded size stays within the budget, the longest first."""
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+def micro_batches(units: Sequence[Unit], budget: int, *, trees: bool) -> list[list[int]]:
+    """Numbers of the units that go through the model together, within a budget of computed tokens.
+
+    As trees, units that begin alike stand beside each other; padded, units that are alike in length, longest first. A
+    unit that exceeds the budget alone is a micro-batch of its own.
+    """
+    return _by_beginning(units, budget) if trees else _by_length(units, budget)
+
+
+def _by_beginning(units: Sequence[Unit], budget: int) -> list[list[int]]:
+    order = sorted(range(len(units)), key=lambda number: units[number][0])
     groups: list[list[int]] = []
-    for place in order:
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
+    filled = budget
+    before: tuple[int, ...] = ()
+    for number in order:
+        rows = units[number]
+        within = sum(map(_new, rows[1:], rows))
+        if filled + _new(rows[0], before) + within > budget:
+            groups.append([])
+            filled, before = 0, ()
+        filled += _new(rows[0], before) + within
+        before = rows[0]
+        groups[-1].append(number)
     return groups
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows padded on the right."""
-
-    ids: Tensor  # (B, T)
-    mask: Tensor  # (B, T) 1 where a token is real
-    targets: Tensor  # (B, T) True where a token is learned
-    weights: Tensor  # (N,) weight of each learned token, row-major
-    owners: Tensor  # (N,) row of each learned token
+def _new(row: tuple[int, ...], before: tuple[int, ...]) -> int:
+    """Tokens of a row that are not shared with the one before it."""
+    shared = common(row, before)
+    return len(row) - (shared if shared >= LEAST_SHARED else 0)
 
 
-def pad(rows: Sequence[Rendered], device: str) -> Batch:
-    """Lay rows out for a forward pass."""
-    width = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    weights = torch.zeros(len(rows), width)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = torch.tensor(row.ids)
-        mask[place, : len(row.ids)] = 1
-        weights[place, : len(row.ids)] = torch.tensor(row.weights)
-    targets = weights != 0
-    owners = torch.arange(len(rows))[:, None].expand_as(targets)[targets]
-    return Batch(ids.to(device), mask.to(device), targets.to(device), weights[targets].to(device), owners.to(device))
+def _by_length(units: Sequence[Unit], budget: int) -> list[list[int]]:
+    widths = [max(map(len, rows)) for rows in units]
+    order = sorted(range(len(units)), key=lambda number: (-widths[number], number))
+    groups: list[list[int]] = []
+    filled = width = 0
+    for number in order:
+        if not groups or (filled + len(units[number])) * width > budget:
+            groups.append([])
+            filled, width = 0, widths[number]
+        filled += len(units[number])
+        groups[-1].append(number)
+    return groups

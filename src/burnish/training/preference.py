@@ -16,10 +16,11 @@ from torch import Tensor
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.chat import Rendered
+from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
 from burnish.objectives.parts import LossOutput, PairLogprobs
-from burnish.training.batch import micro_batches, pad
+from burnish.training.batch import micro_batches
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, check_any, check_lengths, row_sums, train
@@ -63,34 +64,36 @@ def reference_logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], folder:
                        ) -> Reference:  # fmt: skip
     """The starting model's log-probability of every answer token, computed once and kept in `folder`.
 
-    The micro-batches are those of training by length, so policy and reference differ at step 0 by rounding alone.
+    The passes are laid out as in training, so policy and reference differ at step 0 by rounding alone.
     """
     check_any(len(pairs))
     path = folder / REFERENCE
     if not path.exists():
         lm.model.eval()
         with torch.inference_mode():
-            found = {
-                side: _flat(lm, [getattr(pair, side) for pair in pairs], optimization.micro(lm.device), side)
-                for side in ("chosen", "rejected")
-            }
+            found = _logprobs(lm, pairs, optimization.micro(lm.device))
         draft = path.with_name(f".{path.name}")
         save_file(found, draft)
         os.replace(draft, path)  # noqa: PTH105
     return Reference(**load_file(path))
 
 
-def _flat(lm: LanguageModel, rows: list[Rendered], budget: int, side: str) -> Tensor:
-    parts: list[Tensor] = [torch.empty(0)] * len(rows)
-    with ticker(f"reference: {side}", len(rows), "rows") as tick:
-        for group in micro_batches([len(row.ids) for row in rows], budget):
-            batch = pad([rows[place] for place in group], lm.device)
-            values = token_logprobs(lm.model, batch.ids, batch.mask, batch.targets).cpu()
-            sizes = batch.targets.sum(1).tolist()
-            for place, part in zip(group, values.split(sizes), strict=True):
-                parts[place] = part
+def _logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], budget: int) -> dict[str, Tensor]:
+    parts: dict[str, list[Tensor]] = {side: [torch.empty(0)] * len(pairs) for side in ("chosen", "rejected")}
+    with ticker("reference", len(pairs), "pairs") as tick:
+        for group in micro_batches(_units(pairs), budget, trees=lm.trees):
+            rows = [row for number in group for row in (pairs[number].chosen, pairs[number].rejected)]
+            batch = lay_out(rows, lm.device, trees=lm.trees)
+            sizes = torch.bincount(batch.owners, minlength=len(rows)).tolist()
+            values = token_logprobs(lm.model, batch).cpu().split(sizes)
+            for number, chosen, rejected in zip(group, values[::2], values[1::2], strict=True):
+                parts["chosen"][number], parts["rejected"][number] = chosen, rejected
             tick.advance(len(group))
-    return torch.cat(parts)
+    return {side: torch.cat(values) for side, values in parts.items()}
+
+
+def _units(pairs: Sequence[RenderedPair]) -> list[tuple[tuple[int, ...], ...]]:
+    return [(pair.chosen.ids, pair.rejected.ids) for pair in pairs]
 
 
 def train_preference(
@@ -108,8 +111,8 @@ def train_preference(
 
     def loss(numbers: list[int]) -> LossOutput:
         rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
-        batch = pad(rows, lm.device)
-        logprobs = token_logprobs(lm.model, batch.ids, batch.mask, batch.targets) * batch.weights
+        batch = lay_out(rows, lm.device, trees=lm.trees)
+        logprobs = token_logprobs(lm.model, batch) * batch.weights
         both = row_sums(logprobs, batch.owners, len(rows))
         tokens = row_sums(torch.ones_like(batch.weights), batch.owners, len(rows))[: len(numbers)]
         policy = PairLogprobs(both[: len(numbers)], both[len(numbers) :], tokens)
@@ -117,8 +120,8 @@ def train_preference(
         return objective.loss(policy, base)
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
-        lengths = [max(len(pairs[n].chosen.ids), len(pairs[n].rejected.ids)) for n in numbers]
-        groups = micro_batches(lengths, max(1, optimization.micro(lm.device) // 2))
+        units = _units([pairs[number] for number in numbers])
+        groups = micro_batches(units, optimization.micro(lm.device), trees=lm.trees)
         parts = [[numbers[place] for place in group] for group in groups]
         sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
         return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from burnish.models.chat import Rendered
+from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
 from burnish.objectives.parts import LossOutput
-from burnish.training.batch import micro_batches, pad
+from burnish.training.batch import micro_batches
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, check_lengths, train
@@ -32,12 +33,12 @@ def train_supervised(
     check_lengths([len(row.ids) for row in rows], lm.context)
 
     def loss(chosen: list[Rendered]) -> LossOutput:
-        batch = pad(chosen, lm.device)
-        return objective.loss(token_logprobs(lm.model, batch.ids, batch.mask, batch.targets), batch.weights)
+        batch = lay_out(chosen, lm.device, trees=lm.trees)
+        return objective.loss(token_logprobs(lm.model, batch), batch.weights)
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
         chosen = [rows[number] for number in numbers]
-        groups = micro_batches([len(row.ids) for row in chosen], optimization.micro(lm.device))
+        groups = micro_batches([[row.ids] for row in chosen], optimization.micro(lm.device), trees=lm.trees)
         parts = [[chosen[place] for place in group] for group in groups]
         count = sum(sum(row.weights) for row in chosen)
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]

@@ -1,7 +1,8 @@
 """Attention over token trees: one function for training, scoring and every family that transformers dispatches.
 
 On a CPU each segment attends to its path in blocks of queries. A block needs the keys up to itself and within the
-window, so nothing larger than block x path exists, and the two triangles above the diagonal are mostly never computed.
+window, so nothing larger than block x path exists, and the triangle above the diagonal is mostly never computed. Blocks
+of alike sizes, such as many short rows, are one call. Who attends to what is planned once for all layers.
 Scores are made again in the backward pass; what is kept is one number for each query and head (as in FlashAttention-2,
 arXiv:2307.08691). On a GPU the same rule is a mask for flex attention: depth first, the descendants of a token are one
 range of places, so a query q sees a key k when k <= q < end of k's subtree.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,30 +24,59 @@ from transformers import AttentionInterface, AttentionMaskInterface
 NAME = "burnish_tree"
 """Its name in transformers' attention interface."""
 BLOCK = 256
-"""Queries in a block."""
+"""Most queries in a block."""
+WASTE = 1.25
+"""Most work on padding, within attention alone, that saves calls by treating blocks of unlike sizes as one."""
+
+_PLANS = WeakTensorKeyDictionary()
+"""Plans of a batch by its segments, then by window."""
 
 
-# -- blocks
+# -- what attends to what
 
 
-def _blocks(segments: Tensor, window: int) -> Iterator[tuple[int, int, list[tuple[int, int]], int]]:
-    """Blocks of queries: start, stop, the ranges of keys they may see, and how many keys stand before the first query.
+@dataclass(frozen=True)
+class _Block:
+    """Queries low .. high - 1 of one segment, and the keys they may see: consecutive positions of one path."""
 
-    The keys of a block are consecutive positions of one path, and the last of them are the queries themselves.
-    """
+    low: int
+    high: int
+    keys: list[tuple[int, int]]
+    """Ranges of places; the last `high - low` of them are the queries themselves."""
+
+    @property
+    def width(self) -> int:
+        return sum(stop - start for start, stop in self.keys)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Blocks of alike sizes, padded to one: B blocks of m queries and n keys."""
+
+    blocks: list[_Block]
+    queries: Tensor  # (B, m) places
+    keys: Tensor  # (B, n) places
+    real: Tensor | None  # (B, m, 1) which queries are not padding; None when all are
+    hidden: Tensor  # (B, 1, m, n) which keys a query does not see
+
+
+@dataclass(frozen=True)
+class _Plan:
+    groups: list[_Group]
+    inverse: Tensor  # (T,) where each token stands among the queries of all groups
+
+
+def _blocks(segments: Tensor, window: int) -> Iterator[_Block]:
     table = segments.tolist()
     for start, stop, depth, parent in table:
         path = []
         while parent >= 0:
             path.append((table[parent][0], table[parent][1]))
             parent = table[parent][3]
-        path.reverse()
         for low in range(start, stop, BLOCK):
             high = min(low + BLOCK, stop)
-            ranges = [*path, (start, high)]
-            before = depth + low - start
-            skip = max(0, before - window + 1) if window else 0
-            yield low, high, _skipped(ranges, skip), before - skip
+            skip = max(0, depth + low - start - window + 1) if window else 0
+            yield _Block(low, high, _skipped([*reversed(path), (start, high)], skip))
 
 
 def _skipped(ranges: list[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
@@ -59,29 +90,87 @@ def _skipped(ranges: list[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
     return kept
 
 
-def _take(values: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
-    """Places of (KV, T, D), side by side."""
-    if len(ranges) == 1:
-        return values[:, ranges[0][0] : ranges[0][1]]
-    return torch.cat([values[:, start:stop] for start, stop in ranges], dim=1)
+def _grouped(blocks: Iterator[_Block]) -> Iterator[list[_Block]]:
+    """Blocks that may be padded to one size: little is wasted, and the scores of a group fit a core's cache."""
+    group: list[_Block] = []
+    area = 0
+    for block in sorted(blocks, key=lambda one: (one.high - one.low, one.width)):
+        size = (block.high - block.low) * block.width
+        padded = (len(group) + 1) * (block.high - block.low) * max(block.width, *(one.width for one in group), 0)
+        if group and (padded > WASTE * (area + size) or padded > BLOCK * BLOCK * 4):
+            yield group
+            group, area = [], 0
+        group.append(block)
+        area += size
+    if group:
+        yield group
 
 
-def _scores(query: Tensor, key: Tensor, before: int, scale: float, window: int, softcap: float) -> Tensor:
-    """Masked scores in fp32 (KV, G, m, n) of a block's queries (KV, G, m, D) and keys (KV, n, D)."""
-    heads, group, size, width = query.shape
-    raw = torch.bmm(query.reshape(heads, group * size, width), key.transpose(1, 2)).view(heads, group, size, -1)
-    scores = raw.float().mul_(scale)
-    if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
-    at = torch.arange(size, device=key.device)[:, None] + before
-    seen = torch.arange(scores.shape[-1], device=key.device)
-    hidden = seen > at
+def _pad(blocks: list[_Block], window: int, device: torch.device) -> _Group:
+    most, widest = max(block.high - block.low for block in blocks), max(block.width for block in blocks)
+    queries = torch.tensor([[min(low, block.high - 1) for low in range(block.low, block.low + most)]
+                            for block in blocks])  # fmt: skip
+    keys = torch.zeros(len(blocks), widest, dtype=torch.long)
+    for number, block in enumerate(blocks):
+        keys[number, : block.width] = torch.cat([torch.arange(*ends) for ends in block.keys])
+    sizes = torch.tensor([block.high - block.low for block in blocks])[:, None]
+    before = torch.tensor([block.width for block in blocks])[:, None] - sizes
+    at = torch.arange(most) + before  # (B, m) the number of its own key
+    seen = torch.arange(widest)
+    hidden = seen > at[..., None]
     if window:
-        hidden |= seen <= at - window
-    return scores.masked_fill_(hidden, -torch.inf)
+        hidden |= seen <= at[..., None] - window
+    real = torch.arange(most) < sizes
+    hidden[..., 0] &= real  # padding sees one key, so that its weights are numbers
+    hidden[..., 1:] |= ~real[..., None]
+    whole = None if bool(real.all()) else real[..., None].to(device)
+    return _Group(blocks, queries.to(device), keys.to(device), whole, hidden[:, None].to(device))
+
+
+def _plan(segments: Tensor, window: int, device: torch.device) -> _Plan:
+    """How a batch's attention is computed; every layer with the same window asks for the same plan."""
+    plans = _PLANS.setdefault(segments, {})
+    if window not in plans:
+        groups = [_pad(group, window, device) for group in _grouped(_blocks(segments, window))]
+        inverse = torch.empty(int(segments[:, 1].max()), dtype=torch.long)
+        at = 0
+        for group in groups:
+            for number, block in enumerate(group.blocks):
+                first = at + number * group.queries.shape[1]
+                inverse[block.low : block.high] = torch.arange(first, first + block.high - block.low)
+            at += group.queries.numel()
+        plans[window] = _Plan(groups, inverse.to(device))
+    plan: _Plan = plans[window]
+    return plan
 
 
 # -- the operator
+
+
+def _rows(values: Tensor) -> Tensor:
+    """(1, H, T, D) as (T, H, D); usually a view, for models make heads by transposing."""
+    return values[0].transpose(0, 1)
+
+
+def _take(rows: Tensor, places: Tensor, heads: int) -> Tensor:
+    """Rows (T, H, D) at places (B, m), by groups of heads: (B x KV, G x m, D)."""
+    taken = rows.index_select(0, places.flatten()).view(*places.shape, heads, -1, rows.shape[-1])
+    return taken.permute(0, 2, 3, 1, 4).reshape(len(places) * heads, -1, rows.shape[-1])
+
+
+def _back(values: Tensor, places: Tensor, heads: int) -> Tensor:
+    """What `_take` gave, as rows again: (B x m, H, D)."""
+    split = values.view(len(places), heads, -1, places.shape[1], values.shape[-1])
+    return split.permute(0, 3, 1, 2, 4).reshape(places.numel(), -1, values.shape[-1])
+
+
+def _scores(query: Tensor, key: Tensor, group: _Group, scale: float, softcap: float) -> Tensor:
+    """Masked scores in fp32 (B, KV x G, m, n) of queries (B x KV, G x m, D) and keys (B x KV, n, D)."""
+    raw = torch.bmm(query, key.transpose(1, 2)).view(len(group.queries), -1, *group.hidden.shape[2:])
+    scores = raw.float().mul_(scale)
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    return scores.masked_fill_(group.hidden, -torch.inf)
 
 
 @torch.library.custom_op("burnish::tree_attention", mutates_args=())  # type: ignore[untyped-decorator]
@@ -95,30 +184,28 @@ def tree_attention(
         parent, depth first. scale: of the scores. window: positions that are seen, 0 for all. softcap: bound of the
         scores, 0 for none.
     Returns:
-        The output (1, T, H, D), and the log-sum-exp of the scores (KV, G, T) in fp32, for the backward pass.
+        The output (1, T, H, D), and the log-sum-exp of the scores in fp32 (T, H), for the backward pass.
     """
-    _, heads, total, _ = query.shape
-    groups = key.shape[1]
-    grouped = query[0].unflatten(0, (groups, heads // groups))  # (KV, G, T, D)
-    output = query.new_empty(groups, heads // groups, total, value.shape[-1])
-    normalizer = torch.empty(groups, heads // groups, total, dtype=torch.float32, device=query.device)
-    for low, high, ranges, before in _blocks(segments, window):
-        scores = _scores(grouped[:, :, low:high], _take(key[0], ranges), before, scale, window, softcap)
-        lse = torch.logsumexp(scores, dim=-1)
-        weights = scores.sub_(lse[..., None]).exp_().to(value.dtype)
-        mixed = torch.bmm(weights.flatten(1, 2), _take(value[0], ranges))
-        output[:, :, low:high] = mixed.view(groups, heads // groups, high - low, -1)
-        normalizer[:, :, low:high] = lse
-    return output.flatten(0, 1).transpose(0, 1)[None].contiguous(), normalizer
+    heads = key.shape[1]
+    queries, keys, values = _rows(query), _rows(key), _rows(value)
+    plan = _plan(segments, window, query.device)
+    outputs, normalizers = [], []
+    for group in plan.groups:
+        scores = _scores(_take(queries, group.queries, heads), _take(keys, group.keys, heads), group, scale, softcap)
+        lse = torch.logsumexp(scores, dim=-1, keepdim=True)
+        weights = scores.sub_(lse).exp_().to(value.dtype).view(len(group.queries) * heads, -1, group.keys.shape[1])
+        outputs.append(_back(torch.bmm(weights, _take(values, group.keys, heads)), group.queries, heads))
+        normalizers.append(_back(lse, group.queries, heads))
+    output, normalizer = (torch.cat(parts).index_select(0, plan.inverse) for parts in (outputs, normalizers))
+    return output[None], normalizer[..., 0]
 
 
 @tree_attention.register_fake  # type: ignore[untyped-decorator]
 def _(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
       ) -> tuple[Tensor, Tensor]:  # fmt: skip
     _, heads, total, _ = query.shape
-    groups = key.shape[1]
     output = query.new_empty(1, total, heads, value.shape[-1])
-    return output, query.new_empty(groups, heads // groups, total, dtype=torch.float32)
+    return output, query.new_empty(total, heads, dtype=torch.float32)
 
 
 @torch.library.custom_op("burnish::tree_attention_backward", mutates_args=())  # type: ignore[untyped-decorator]
@@ -127,40 +214,51 @@ def _backward(
     scale: float, window: int, softcap: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, key and value; the scores are made again."""
-    shape = normalizer.shape[:2]  # (KV, G)
-    grouped = query[0].unflatten(0, shape)
-    grads = grad[0].transpose(0, 1).unflatten(0, shape)  # (KV, G, T, D)
-    inner = (grad * output).sum(-1, dtype=torch.float32)[0].T.unflatten(0, shape)  # (KV, G, T)
-    grad_query = torch.empty_like(grouped, memory_format=torch.contiguous_format)
-    grad_key = torch.zeros(key.shape[1:], dtype=torch.float32, device=key.device)
-    grad_value = torch.zeros(value.shape[1:], dtype=torch.float32, device=key.device)
-    for low, high, ranges, before in _blocks(segments, window):
-        keys, values = _take(key[0], ranges), _take(value[0], ranges)
-        block = grouped[:, :, low:high]
-        scores = _scores(block, keys, before, scale, window, softcap)
-        weights = torch.exp(scores - normalizer[:, :, low:high, None])
-        outer = grads[:, :, low:high].flatten(1, 2)  # (KV, G x m, D)
-        change = torch.bmm(outer, values.transpose(1, 2)).view(scores.shape).float()
-        change = change.sub_(inner[:, :, low:high, None]).mul_(weights)
+    heads = key.shape[1]
+    queries, keys, values = _rows(query), _rows(key), _rows(value)
+    inner = (grad[0] * output[0]).sum(-1, keepdim=True, dtype=torch.float32)  # (T, H, 1)
+    plan = _plan(segments, window, query.device)
+    grad_queries = []
+    grad_key = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
+    grad_value = torch.zeros(values.shape, dtype=torch.float32, device=value.device)
+    for group in plan.groups:
+        taken, seen = _take(queries, group.queries, heads), _take(keys, group.keys, heads)
+        scores = _scores(taken, seen, group, scale, softcap)
+        lse, shift = (
+            _take(rows, group.queries, heads).view(*scores.shape[:-1], 1) for rows in (normalizer[..., None], inner)
+        )
+        # exp(score - lse) are the weights of the forward pass; those of padding count for nothing
+        weights = torch.exp(scores - lse)
+        if group.real is not None:
+            weights *= group.real[:, None]
+        outer = _take(grad[0], group.queries, heads)
+        change = torch.bmm(outer, _take(values, group.keys, heads).transpose(1, 2)).view(scores.shape).float()
+        change = change.sub_(shift).mul_(weights)
         if softcap:  # d/dx c tanh(x / c) = 1 - tanh^2; where a score is masked the weight is already 0
             change = change.mul_(1 - (scores.clamp_min(-softcap) / softcap) ** 2)
-        small = change.mul_(scale).to(query.dtype).flatten(1, 2)
-        grad_query[:, :, low:high] = torch.bmm(small, keys).view(*shape, high - low, -1)
-        _give(grad_key, ranges, torch.bmm(small.transpose(1, 2), block.flatten(1, 2)))
-        _give(grad_value, ranges, torch.bmm(weights.to(value.dtype).flatten(1, 2).transpose(1, 2), outer))
-    return grad_query.flatten(0, 1)[None], grad_key[None].to(key.dtype), grad_value[None].to(value.dtype)
+        shape = (len(seen), -1, seen.shape[1])
+        small = change.mul_(scale).to(query.dtype).view(shape)
+        grad_queries.append(_back(torch.bmm(small, seen), group.queries, heads))
+        _give(grad_key, group, torch.bmm(small.transpose(1, 2), taken))
+        _give(grad_value, group, torch.bmm(weights.to(value.dtype).view(shape).transpose(1, 2), outer))
+    grad_query = torch.cat(grad_queries).index_select(0, plan.inverse)
+    return tuple(rows.to(query.dtype).transpose(0, 1)[None] for rows in (grad_query, grad_key, grad_value))
 
 
 @_backward.register_fake  # type: ignore[untyped-decorator]
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(torch.empty_like(one, memory_format=torch.contiguous_format) for one in (query, key, value))
+    return tuple(one.new_empty(one.shape[2], one.shape[1], one.shape[3]).transpose(0, 1)[None]
+                 for one in (query, key, value))  # fmt: skip
 
 
-def _give(total: Tensor, ranges: list[tuple[int, int]], part: Tensor) -> None:
-    """Add a block's gradients to the places they belong to."""
-    sizes = [stop - start for start, stop in ranges]
-    for (start, stop), piece in zip(ranges, part.split(sizes, dim=1), strict=True):
-        total[:, start:stop] += piece
+def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
+    """Add the gradients (B x KV, n, D) of a group's keys to the places they belong to (T, KV, D)."""
+    rows = _back(parts, group.keys, total.shape[1]).view(*group.keys.shape, *total.shape[1:])
+    for block, part in zip(group.blocks, rows, strict=True):
+        at = 0
+        for start, stop in block.keys:
+            total[start:stop] += part[at : at + stop - start]
+            at += stop - start
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

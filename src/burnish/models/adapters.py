@@ -60,7 +60,8 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
         torch.manual_seed(seed)
         try:
-            model: Any = get_peft_model(lm.model, settings)
+            # In the model's own dtype, whose products are the fast ones; the optimiser keeps fp32 masters.
+            model: Any = get_peft_model(lm.model, settings, autocast_adapter_dtype=False)
         except ValueError as error:
             hint = "`targets: all-linear` fits every architecture"
             raise ModelError(f"the adapter does not fit: {error}", where="lora.targets", hint=hint) from None

@@ -2,10 +2,10 @@
 
 On a CPU each segment attends to its path in blocks of queries. A block needs the keys up to itself and within the
 window, so nothing larger than block x path exists, and the triangle above the diagonal is mostly never computed. Blocks
-of alike sizes, such as many short rows, are one call. Who attends to what is planned once for all layers.
-Scores are made again in the backward pass; what is kept is one number for each query and head (as in FlashAttention-2,
-arXiv:2307.08691). On a GPU the same rule is a mask for flex attention: depth first, the descendants of a token are one
-range of places, so a query q sees a key k when k <= q < end of k's subtree.
+of alike sizes, such as many short rows, are one call. Who attends to what is planned once for all layers. Weights are
+made again in the backward pass, so none are kept (as in FlashAttention, arXiv:2205.14135). On a GPU the same rule is a
+mask for flex attention: depth first, the descendants of a token are one range of places, so a query q sees a key k when
+k <= q < end of k's subtree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 NAME = "burnish_tree"
 """Its name in transformers' attention interface."""
-BLOCK = 256
+BLOCK = 128
 """Most queries in a block."""
 WASTE = 1.25
 """Most work on padding, within attention alone, that saves calls by treating blocks of unlike sizes as one."""
@@ -56,8 +56,10 @@ class _Group:
     blocks: list[_Block]
     queries: Tensor  # (B, m) places
     keys: Tensor  # (B, n) places
-    real: Tensor | None  # (B, m, 1) which queries are not padding; None when all are
-    hidden: Tensor  # (B, 1, m, n) which keys a query does not see
+    real: Tensor | None  # (B, 1, m, 1) which queries are not padding; None when all are
+    first: int
+    """The first key that is hidden from any query."""
+    hidden: Tensor  # (B, 1, m, n - first) which of the keys from `first` on a query does not see
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,10 @@ def _pad(blocks: list[_Block], window: int, device: torch.device) -> _Group:
     real = torch.arange(most) < sizes
     hidden[..., 0] &= real  # padding sees one key, so that its weights are numbers
     hidden[..., 1:] |= ~real[..., None]
-    whole = None if bool(real.all()) else real[..., None].to(device)
-    return _Group(blocks, queries.to(device), keys.to(device), whole, hidden[:, None].to(device))
+    whole = None if bool(real.all()) else real[:, None, :, None].to(device)
+    any_hidden = hidden.flatten(0, 1).any(0)
+    first = int(any_hidden.int().argmax()) if bool(any_hidden.any()) else widest
+    return _Group(blocks, queries.to(device), keys.to(device), whole, first, hidden[:, None, :, first:].to(device))
 
 
 def _plan(segments: Tensor, window: int, device: torch.device) -> _Plan:
@@ -164,19 +168,25 @@ def _back(values: Tensor, places: Tensor, heads: int) -> Tensor:
     return split.permute(0, 3, 1, 2, 4).reshape(places.numel(), -1, values.shape[-1])
 
 
-def _scores(query: Tensor, key: Tensor, group: _Group, scale: float, softcap: float) -> Tensor:
-    """Masked scores in fp32 (B, KV x G, m, n) of queries (B x KV, G x m, D) and keys (B x KV, n, D)."""
-    raw = torch.bmm(query, key.transpose(1, 2)).view(len(group.queries), -1, *group.hidden.shape[2:])
-    scores = raw.float().mul_(scale)
+def _weights(query: Tensor, key: Tensor, group: _Group, scale: float, softcap: float) -> tuple[Tensor, Tensor | None]:
+    """Softmax of the masked scores (B x KV, G x m, n) of queries (B x KV, G x m, D) and keys (B x KV, n, D).
+
+    In the model's dtype, with the sums in fp32. Also the slope of the soft cap at every score, when there is one.
+    """
+    scores = torch.bmm(query * scale, key.transpose(1, 2))
+    slope = None
     if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
-    return scores.masked_fill_(group.hidden, -torch.inf)
+        bent = torch.tanh(scores / softcap)
+        scores, slope = bent * softcap, 1 - bent * bent
+    blocks = scores.view(len(group.queries), -1, *group.queries.shape[1:], scores.shape[-1])
+    blocks[..., group.first :].masked_fill_(group.hidden, -torch.inf)
+    return torch.softmax(scores, dim=-1), slope
 
 
 @torch.library.custom_op("burnish::tree_attention", mutates_args=())  # type: ignore[untyped-decorator]
 def tree_attention(
     query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Attention of every token to its path.
 
     Args:
@@ -184,71 +194,62 @@ def tree_attention(
         parent, depth first. scale: of the scores. window: positions that are seen, 0 for all. softcap: bound of the
         scores, 0 for none.
     Returns:
-        The output (1, T, H, D), and the log-sum-exp of the scores in fp32 (T, H), for the backward pass.
+        The output (1, T, H, D).
     """
     heads = key.shape[1]
     queries, keys, values = _rows(query), _rows(key), _rows(value)
     plan = _plan(segments, window, query.device)
-    outputs, normalizers = [], []
+    outputs = []
     for group in plan.groups:
-        scores = _scores(_take(queries, group.queries, heads), _take(keys, group.keys, heads), group, scale, softcap)
-        lse = torch.logsumexp(scores, dim=-1, keepdim=True)
-        weights = scores.sub_(lse).exp_().to(value.dtype).view(len(group.queries) * heads, -1, group.keys.shape[1])
+        weights, _ = _weights(
+            _take(queries, group.queries, heads), _take(keys, group.keys, heads), group, scale, softcap
+        )
         outputs.append(_back(torch.bmm(weights, _take(values, group.keys, heads)), group.queries, heads))
-        normalizers.append(_back(lse, group.queries, heads))
-    output, normalizer = (torch.cat(parts).index_select(0, plan.inverse) for parts in (outputs, normalizers))
-    return output[None], normalizer[..., 0]
+    return torch.cat(outputs).index_select(0, plan.inverse)[None]
 
 
 @tree_attention.register_fake  # type: ignore[untyped-decorator]
-def _(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
-      ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    _, heads, total, _ = query.shape
-    output = query.new_empty(1, total, heads, value.shape[-1])
-    return output, query.new_empty(total, heads, dtype=torch.float32)
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
+    return query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
 
 
 @torch.library.custom_op("burnish::tree_attention_backward", mutates_args=())  # type: ignore[untyped-decorator]
 def _backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, normalizer: Tensor, segments: Tensor,
-    scale: float, window: int, softcap: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of query, key and value; the scores are made again."""
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, shaped as they are; the weights are made again."""
     heads = key.shape[1]
-    queries, keys, values = _rows(query), _rows(key), _rows(value)
-    inner = (grad[0] * output[0]).sum(-1, keepdim=True, dtype=torch.float32)  # (T, H, 1)
+    queries, keys, values, grads = _rows(query), _rows(key), _rows(value), grad[0]
     plan = _plan(segments, window, query.device)
     grad_queries = []
     grad_key = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
     grad_value = torch.zeros(values.shape, dtype=torch.float32, device=value.device)
     for group in plan.groups:
         taken, seen = _take(queries, group.queries, heads), _take(keys, group.keys, heads)
-        scores = _scores(taken, seen, group, scale, softcap)
-        lse, shift = (
-            _take(rows, group.queries, heads).view(*scores.shape[:-1], 1) for rows in (normalizer[..., None], inner)
-        )
-        # exp(score - lse) are the weights of the forward pass; those of padding count for nothing
-        weights = torch.exp(scores - lse)
-        if group.real is not None:
-            weights *= group.real[:, None]
-        outer = _take(grad[0], group.queries, heads)
-        change = torch.bmm(outer, _take(values, group.keys, heads).transpose(1, 2)).view(scores.shape).float()
-        change = change.sub_(shift).mul_(weights)
-        if softcap:  # d/dx c tanh(x / c) = 1 - tanh^2; where a score is masked the weight is already 0
-            change = change.mul_(1 - (scores.clamp_min(-softcap) / softcap) ** 2)
-        shape = (len(seen), -1, seen.shape[1])
-        small = change.mul_(scale).to(query.dtype).view(shape)
-        grad_queries.append(_back(torch.bmm(small, seen), group.queries, heads))
-        _give(grad_key, group, torch.bmm(small.transpose(1, 2), taken))
-        _give(grad_value, group, torch.bmm(weights.to(value.dtype).view(shape).transpose(1, 2), outer))
-    grad_query = torch.cat(grad_queries).index_select(0, plan.inverse)
-    return tuple(rows.to(query.dtype).transpose(0, 1)[None] for rows in (grad_query, grad_key, grad_value))
+        weights, slope = _weights(taken, seen, group, scale, softcap)
+        outer = _take(grads, group.queries, heads)
+        if group.real is not None:  # padding gives no gradient
+            outer = outer.view(len(group.queries), -1, *group.queries.shape[1:], outer.shape[-1])
+            outer = (outer * group.real).view(*taken.shape[:2], -1)
+        change = torch.bmm(outer, _take(values, group.keys, heads).transpose(1, 2))
+        change = torch.ops.aten._softmax_backward_data(change, weights, -1, change.dtype)
+        if slope is not None:
+            change = change * slope
+        grad_queries.append(_back(torch.bmm(change, seen), group.queries, heads))
+        _give(grad_key, group, torch.bmm(change.transpose(1, 2), taken))
+        _give(grad_value, group, torch.bmm(weights.transpose(1, 2), outer))
+    grad_query = torch.cat(grad_queries).index_select(0, plan.inverse) * scale
+    rows = (grad_query, grad_key.mul_(scale).to(key.dtype), grad_value.to(value.dtype))
+    first, second, third = (one.transpose(0, 1)[None] for one in rows)
+    return first, second, third
 
 
 @_backward.register_fake  # type: ignore[untyped-decorator]
-def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(one.new_empty(one.shape[2], one.shape[1], one.shape[3]).transpose(0, 1)[None]
-                 for one in (query, key, value))  # fmt: skip
+def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, third = (
+        one.new_empty(one.shape[2], one.shape[1], one.shape[3]).transpose(0, 1)[None] for one in (query, key, value)
+    )
+    return first, second, third
 
 
 def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
@@ -261,17 +262,13 @@ def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
             at += stop - start
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, segments, *settings = inputs
-    ctx.save_for_backward(query, key, value, segments, *output)
-    ctx.mark_non_differentiable(output[1])
-    ctx.settings = settings
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = inputs[4:]
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    query, key, value, segments, output, normalizer = ctx.saved_tensors
-    found = _backward(grad.contiguous(), query, key, value, output, normalizer, segments, *ctx.settings)
-    return *found, None, None, None, None
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
 tree_attention.register_autograd(_differentiate, setup_context=_keep)
@@ -343,7 +340,7 @@ def _forward(
     settings = (segments, scale, sliding_window or 0, softcap or 0.0)
     if query.is_cuda:
         return flex(query, key, value, *settings), None
-    return tree_attention(query, key, value, *settings)[0], None
+    return tree_attention(query, key, value, *settings), None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -18,20 +18,21 @@ Unit = Sequence[tuple[int, ...]]
 """The token ids of rows that must stay together: one conversation, or a pair's two answers."""
 
 
-def row_order(rows: int, needed: int, seed: int) -> Iterator[int]:
-    """`needed` row indices: every epoch a fresh shuffle of all rows."""
+def row_order(rows: int, needed: int, seed: int, shuffle: bool = True) -> Iterator[int]:
+    """`needed` row indices: every epoch a fresh shuffle of all rows, or all of them in their order."""
     made = epoch = 0
     while made < needed:
-        shuffled = np.random.Generator(np.random.Philox(seed_for(seed, "epoch", epoch))).permutation(rows)
-        for index in shuffled[: needed - made].tolist():
+        generator = np.random.Generator(np.random.Philox(seed_for(seed, "epoch", epoch)))
+        order = generator.permutation(rows) if shuffle else np.arange(rows)
+        for index in order[: needed - made].tolist():
             yield index
             made += 1
         epoch += 1
 
 
-def steps_of(rows: int, batch_size: int, steps: int, needed: int, seed: int) -> list[list[int]]:
+def steps_of(rows: int, batch_size: int, steps: int, needed: int, seed: int, shuffle: bool = True) -> list[list[int]]:
     """Row indices of each optimiser step; the last one may be smaller."""
-    order = list(row_order(rows, min(needed, steps * batch_size), seed))
+    order = list(row_order(rows, min(needed, steps * batch_size), seed, shuffle))
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 

@@ -47,9 +47,14 @@ class Optimization(Config):
     """Stop after this many optimiser steps."""
     batch_size: int = Field(default=32, ge=1)
     """Rows or pairs in an optimiser step."""
+    shuffle: bool = True
+    """Draw rows in a fresh order every epoch; false keeps the order of the data."""
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens in one forward pass: 2,048 on a CPU and 16,384 on a GPU when left out. Lower it when memory is short; it
     changes results only by rounding."""
+    compile: bool = False
+    """Compile the model's layers before training. Costs a minute or two at the start (kept for later runs), needs a C++
+    compiler on a CPU, and changes results only by rounding."""
 
     def micro(self, device: str) -> int:
         """Tokens in one forward pass on a device. A CPU is fastest while a pass fits its caches."""

@@ -17,6 +17,8 @@ from burnish.workspace import SCRATCH
 
 CHECKPOINT = f"{SCRATCH}/checkpoint.pt"
 METRICS = "metrics.jsonl"
+COMMON = ("step", "loss", "rate", "norm", "tokens", "seconds")
+"""The metrics that every kind of training has, for each step."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ class Keeper:
         self.save()
         losses = [row["loss"] for row in self.rows]
         tenth = max(1, len(losses) // 10)
-        extra = {key: value for key, value in self.rows[-1].items() if key not in ("step", "loss", "rate", "norm")}
+        extra = {key: value for key, value in self.rows[-1].items() if key not in COMMON}
         return TrainResult(
             steps=self.progress.step,
             tokens=self.progress.tokens,

@@ -15,6 +15,7 @@ from torch import Tensor
 from burnish import hardware
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
+from burnish.models.compiling import compiled_layers
 from burnish.models.load import LanguageModel
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
@@ -50,10 +51,14 @@ def train(
     optimizer = MasterAdamW(parameters, optimization)
     total = optimization.steps(rows)
     needed = max(1, round(rows * optimization.epochs))
-    plan = steps_of(rows, optimization.batch_size, total, needed, seed)
+    plan = steps_of(rows, optimization.batch_size, total, needed, seed, optimization.shuffle)
     keeper = Keeper(folder, optimizer, checkpoint_every_s)
     lm.model.train(dropout)
-    with _interrupts_wait() as interrupted, ticker(label, len(plan), "steps", done=keeper.progress.step) as tick:
+    with (
+        compiled_layers(lm.model, optimization.compile),
+        _interrupts_wait() as interrupted,
+        ticker(label, len(plan), "steps", done=keeper.progress.step) as tick,
+    ):
         for step in range(keeper.progress.step, len(plan)):
             row = _step(plan[step], micros, optimizer, optimization.rate(step, len(plan)), keeper, step)
             tick.advance()
@@ -117,8 +122,9 @@ def _step(rows: list[int], micros: Callable[[list[int]], tuple[float, Sequence[M
     norm = optimizer.step(rate)
     progress = keeper.progress
     progress.step, progress.tokens, progress.learned = step + 1, progress.tokens + tokens, progress.learned + int(count)
-    progress.seconds += time.perf_counter() - began
-    row = {"step": step, "loss": loss, "rate": rate, "norm": norm, **metrics}
+    seconds = time.perf_counter() - began
+    progress.seconds += seconds
+    row = {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics}
     keeper.record(row)
     return row
 

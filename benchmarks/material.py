@@ -29,7 +29,7 @@ LONGEST = 1024
 
 
 def pairs(path: Path | None) -> Iterator[dict[str, str]]:
-    """Prompts with a chosen and a rejected answer: AlpacaEval's judged outputs, or Pebble's world when there is none."""
+    """Prompts with a chosen and a rejected answer: AlpacaEval's judged outputs, or Pebble's world without them."""
     if path is None:
         from burnish.pebble.world import chats
 

@@ -35,8 +35,10 @@ def main() -> None:
     rows = [json.loads(line) for line in (options.work / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = rows[: options.steps * options.batch]
     lm = load_model(options.work / "model", dtype=options.dtype)
-    train = Optimization(learning_rate=options.rate, schedule="constant", warmup=0.0, batch_size=options.batch,
-                         betas=(0.9, 0.999), shuffle=False, compile=options.compile, micro_tokens=options.micro)  # fmt: skip
+    train = Optimization(
+        learning_rate=options.rate, schedule="constant", warmup=0.0, batch_size=options.batch, betas=(0.9, 0.999),
+        shuffle=False, compile=options.compile, micro_tokens=options.micro,
+    )  # fmt: skip
     folder = Path(tempfile.mkdtemp())
     reference_seconds = 0.0
     if options.method == "sft":

@@ -7,13 +7,21 @@ from math import exp, log
 import pytest
 import torch
 
-from burnish.objectives.dpo import DPO
+from burnish.objectives.dpo import DPO, LOSSES
 from burnish.objectives.parts import PairLogprobs
+from burnish.objectives.reference_free import CPO, ORPO, SimPO
 from burnish.objectives.sft import SFT
 
 
-def pairs(chosen: list[float], rejected: list[float]) -> PairLogprobs:
-    return PairLogprobs(torch.tensor(chosen, requires_grad=True), torch.tensor(rejected, requires_grad=True))
+def pairs(
+    chosen: list[float], rejected: list[float], chosen_tokens: float = 1.0, rejected_tokens: float = 1.0
+) -> PairLogprobs:
+    return PairLogprobs(
+        torch.tensor(chosen, requires_grad=True),
+        torch.tensor(rejected, requires_grad=True),
+        torch.full((len(chosen),), chosen_tokens),
+        torch.full((len(chosen),), rejected_tokens),
+    )
 
 
 def test_sft_sums_weighted_negative_logprobs() -> None:
@@ -44,7 +52,7 @@ def test_dpo_by_hand() -> None:
 
 def test_the_sft_term_is_a_mean_over_tokens() -> None:
     # margin 0 gives log 2; the chosen answer has -6 nats over 3 tokens: 0.5 * 6 / 3 = 1
-    policy = PairLogprobs(torch.tensor([-6.0]), torch.tensor([-4.0]), torch.tensor([3.0]))
+    policy = pairs([-6.0], [-4.0], chosen_tokens=3.0)
     reference = pairs([-6.0], [-4.0])
     assert float(DPO(sft=0.5).loss(policy, reference).total.detach()) == pytest.approx(log(2) + 1.0, abs=1e-6)
 
@@ -55,3 +63,56 @@ def test_label_smoothing_mixes_both_labels() -> None:
     expected = 0.9 * log(1 + exp(-0.3)) + 0.1 * log(1 + exp(0.3))
     found = DPO(beta=0.1, label_smoothing=0.1).loss(policy, reference).total
     assert float(found.detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dynamic_fine_tuning_weighs_by_probability_without_gradient() -> None:
+    logprobs = torch.tensor([log(0.5), log(0.25)], requires_grad=True)
+    out = SFT(dynamic=True).loss(logprobs, torch.tensor([1.0, 2.0]))
+    # -(0.5 log 0.5 + 2 * 0.25 log 0.25); the slope at each token is -weight * p
+    assert float(out.total.detach()) == pytest.approx(-(0.5 * log(0.5) + 0.5 * log(0.25)), abs=1e-6)
+    out.total.backward()
+    assert logprobs.grad is not None and logprobs.grad.tolist() == pytest.approx([-0.5, -0.5])
+
+
+# chosen -4 nats over 2 tokens, rejected -9 over 3: -2 and -3 a token, 5 nats apart
+FREE = {"chosen": [-4.0], "rejected": [-9.0], "chosen_tokens": 2.0, "rejected_tokens": 3.0}
+
+
+def test_simpo_by_hand() -> None:
+    policy = pairs(**FREE)
+    # log(1 + e^-(2 * (-2 - -3) - 0.5))
+    out = SimPO(beta=2.0, gamma=0.5).loss(policy, policy)
+    assert float(out.total.detach()) == pytest.approx(log(1 + exp(-1.5)), abs=1e-6)
+    assert out.metrics["margin"] == 1.0 and out.metrics["accuracy"] == 1.0
+
+
+def test_cpo_by_hand() -> None:
+    policy = pairs(**FREE)
+    # log(1 + e^-(0.1 * 5)) + 4 / 2
+    assert float(CPO().loss(policy, policy).total.detach()) == pytest.approx(log(1 + exp(-0.5)) + 2.0, abs=1e-6)
+
+
+def test_orpo_by_hand() -> None:
+    policy = pairs(**FREE)
+    # odds of p are p / (1 - p), with p = e^-2 and e^-3
+    ratio = (exp(-2) / (1 - exp(-2))) / (exp(-3) / (1 - exp(-3)))
+    expected = 2.0 + 0.1 * log(1 + 1 / ratio)
+    assert float(ORPO(beta=0.1).loss(policy, policy).total.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_mix_is_a_weighted_sum() -> None:
+    policy, reference = pairs([-4.0], [-8.0]), pairs([-5.0], [-6.0])
+    # ratios 1 and -2: sigmoid log(1 + e^-0.3), bco log(1 + e^-0.1) + log(1 + e^-0.2)
+    expected = 0.8 * log(1 + exp(-0.3)) + 0.2 * (log(1 + exp(-0.1)) + log(1 + exp(-0.2)))
+    found = DPO(variant={"sigmoid": 0.8, "bco": 0.2}).loss(policy, reference).total
+    assert float(found.detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_variant_is_a_row() -> None:
+    policy, reference = pairs([-4.0, -3.0], [-8.0, -1.0]), pairs([-5.0, -4.0], [-6.0, -2.0])
+    for variant in LOSSES:
+        objective = DPO(variant=variant)
+        total = objective.loss(policy, reference).total
+        grads = torch.autograd.grad(total, (policy.chosen, policy.rejected))
+        assert all(bool(torch.isfinite(grad).all()) for grad in grads), variant
+        assert objective.whole_step is variant.startswith("aot")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from burnish.config import Config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +22,40 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class PairLogprobs:
-    """Log-probabilities of answers, summed over their tokens, nats: (B,) each."""
+    """Log-probabilities of answers, summed over their tokens, nats; and how many tokens they have. (B,) each."""
 
     chosen: Tensor
     rejected: Tensor
-    chosen_tokens: Tensor | None = None
-    """How many tokens the chosen answers have, for losses that weigh them alike."""
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+
+
+def pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:
+    """Sums of what is told of a pair objective while it runs, from each answer's score (B,) in nats.
+
+    Against a reference the scores are log-ratios: when both gains fall, the loss improves while the chosen answer
+    becomes less likely.
+    """
+    chosen, rejected = chosen.detach(), rejected.detach()
+    margin = chosen - rejected
+    return {
+        "margin": float(margin.sum()),
+        "accuracy": float((margin > 0).sum()),
+        "chosen_gain": float(chosen.sum()),
+        "rejected_gain": float(rejected.sum()),
+    }
+
+
+class PairObjective(Config):
+    """A loss of preference pairs. A new one needs only `loss`."""
+
+    unit: ClassVar[str] = "pair"
+    needs_reference: ClassVar[bool] = True
+    whole_step: ClassVar[bool] = False
+    """Whether all pairs of a step must be seen at once, in one micro-batch."""
+    tail: float = 1.0
+    """Weight of the tokens by which the longer answer exceeds the shorter."""
+
+    def loss(self, policy: PairLogprobs, reference: PairLogprobs) -> LossOutput:
+        """Sum of the losses of B pairs. Without a reference, all of its values are zero."""
+        raise NotImplementedError

@@ -1,4 +1,8 @@
-"""Supervised fine-tuning: the negative log-likelihood of the learned tokens."""
+"""Supervised fine-tuning: the negative log-likelihood of the learned tokens.
+
+`dynamic` scales each token's loss by its own probability, without gradient (DFT, arXiv:2508.05629 equation 9): tokens
+that the model finds unlikely no longer dominate the gradient.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,15 @@ class SFT(Config):
 
     unit: ClassVar[str] = "token"
 
+    dynamic: bool = False
+    """Weigh each token by its probability (dynamic fine-tuning)."""
+
     def loss(self, logprobs: Tensor, weights: Tensor) -> LossOutput:
-        """Sum of -weight x log p.
+        """Sum of -weight x log p, or of -weight x p x log p with the p held fixed.
 
         Args:
             logprobs: of the learned tokens, nats (N,). weights: how much each counts (N,).
         """
+        if self.dynamic:
+            weights = weights * logprobs.detach().exp()
         return LossOutput(-(logprobs * weights).sum())

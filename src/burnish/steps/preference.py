@@ -26,7 +26,7 @@ class Preference(Training):
 
     use: Literal["preference"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "dpo"
-    """The loss: dpo, {dpo: {beta: 0.1}}."""
+    """The loss: dpo, {dpo: {beta: 0.1}}, {dpo: {variant: ipo}}, simpo, cpo, orpo."""
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
@@ -41,10 +41,10 @@ class Preference(Training):
         limit = min(lm.context, self.max_tokens or lm.context)
         pairs = read_pairs(inputs.artifact("data").file("rows.jsonl"))
         kept = render_all(pairs, lambda row: render_pair(lm.chat, row), _longest, limit, self.overlong)
-        reference = reference_logprobs(lm, kept.rows, run.folder, self.train)
+        objective = OBJECTIVES.build(self.objective)
+        reference = reference_logprobs(lm, kept.rows, run.folder, self.train) if objective.needs_reference else None
         if self.lora:
             lm = attach(lm, self.lora, run.seed)
-        objective = OBJECTIVES.build(self.objective)
         result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder,
                                   checkpoint_every_s=self.checkpoint_seconds)  # fmt: skip
         lm.save(run.folder / MODEL)

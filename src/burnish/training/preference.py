@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from burnish.training.state import TrainResult
 from burnish.training.step import Micro, check_any, check_lengths, row_sums, train
 
 if TYPE_CHECKING:
-    from burnish.objectives.dpo import DPO
+    from burnish.objectives.parts import PairObjective
 
 REFERENCE = "reference.safetensors"
 MARGIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
@@ -52,12 +53,14 @@ class Reference:
     rejected: Tensor
 
     def sums(self, pairs: Sequence[RenderedPair]) -> PairLogprobs:
-        """Summed log-probabilities of each pair (P,)."""
-        sides = []
+        """Weighted sums of each pair's log-probabilities (P,)."""
+        sums, tokens = [], []
         for values, rows in ((self.chosen, [p.chosen for p in pairs]), (self.rejected, [p.rejected for p in pairs])):
-            sizes = [sum(weight != 0 for weight in row.weights) for row in rows]
-            sides.append(torch.stack([part.sum() for part in values.split(sizes)]))
-        return PairLogprobs(*sides)
+            weights = [torch.tensor([weight for weight in row.weights if weight]) for row in rows]
+            parts = values.split([len(weight) for weight in weights])
+            sums.append(torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]))
+            tokens.append(torch.tensor([float(len(weight)) for weight in weights]))
+        return PairLogprobs(*sums, *tokens)
 
 
 def reference_logprobs(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization
@@ -96,9 +99,27 @@ def _units(pairs: Sequence[RenderedPair]) -> list[tuple[tuple[int, ...], ...]]:
     return [(pair.chosen.ids, pair.rejected.ids) for pair in pairs]
 
 
+def discounted(pairs: Sequence[RenderedPair], tail: float) -> Sequence[RenderedPair]:
+    """The pairs with weight `tail` on the tokens by which the longer answer exceeds the shorter (arXiv:2409.06411)."""
+    if tail == 1:
+        return pairs
+
+    def cut(row: Rendered, kept: int) -> Rendered:
+        places = [place for place, weight in enumerate(row.weights) if weight][kept:]
+        beyond = set(places)
+        weights = tuple(weight * tail if place in beyond else weight for place, weight in enumerate(row.weights))
+        return replace(row, weights=weights)
+
+    found = []
+    for pair in pairs:
+        kept = min(sum(map(bool, row.weights)) for row in (pair.chosen, pair.rejected))
+        found.append(replace(pair, chosen=cut(pair.chosen, kept), rejected=cut(pair.rejected, kept)))
+    return found
+
+
 def train_preference(
-    lm: LanguageModel, pairs: Sequence[RenderedPair], reference: Reference, objective: DPO, optimization: Optimization,
-    *, seed: int, folder: Path, checkpoint_every_s: float = 60.0,
+    lm: LanguageModel, pairs: Sequence[RenderedPair], reference: Reference | None, objective: PairObjective,
+    optimization: Optimization, *, seed: int, folder: Path, checkpoint_every_s: float = 60.0,
 ) -> TrainResult:  # fmt: skip
     """Train on pairs. The loss of a step is the mean over its pairs.
 
@@ -107,21 +128,24 @@ def train_preference(
     then the reference is not the model that training starts from.
     """
     check_lengths([max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs], lm.context)
-    known = reference.sums(pairs)
+    pairs = discounted(pairs, objective.tail)
+    nothing = torch.zeros(len(pairs))
+    known = reference.sums(pairs) if reference else PairLogprobs(nothing, nothing, nothing, nothing)
 
     def loss(numbers: list[int]) -> LossOutput:
         rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
         batch = lay_out(rows, lm.device, trees=lm.trees)
         logprobs = token_logprobs(lm.model, batch) * batch.weights
         both = row_sums(logprobs, batch.owners, len(rows))
-        tokens = row_sums(torch.ones_like(batch.weights), batch.owners, len(rows))[: len(numbers)]
-        policy = PairLogprobs(both[: len(numbers)], both[len(numbers) :], tokens)
-        base = PairLogprobs(known.chosen[numbers].to(lm.device), known.rejected[numbers].to(lm.device))
-        return objective.loss(policy, base)
+        tokens = row_sums(torch.ones_like(batch.weights), batch.owners, len(rows))
+        policy = PairLogprobs(*both.split(len(numbers)), *tokens.split(len(numbers)))
+        base = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
+        return objective.loss(policy, PairLogprobs(*(values[numbers].to(lm.device) for values in base)))
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
         units = _units([pairs[number] for number in numbers])
-        groups = micro_batches(units, optimization.micro(lm.device), trees=lm.trees)
+        budget = sys.maxsize if objective.whole_step else optimization.micro(lm.device)
+        groups = micro_batches(units, budget, trees=lm.trees)
         parts = [[numbers[place] for place in group] for group in groups]
         sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
         return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
@@ -130,12 +154,12 @@ def train_preference(
 
     def after(step: int, row: dict[str, float]) -> None:
         nonlocal said
-        if step == 0 and abs(row["margin"]) > MARGIN_TOLERANCE.get(lm.dtype, 0.5):
+        if reference and step == 0 and abs(row["margin"]) > MARGIN_TOLERANCE.get(lm.dtype, 0.5):
             raise TrainingError(
                 f"the mean margin before the first step is {row['margin']:.3f} nats, and it must be zero",
                 hint="the reference is not the model that training starts from; remove the step's work folder",
             )
-        if not said and row["chosen_gain"] < FALLING:
+        if reference and not said and row["chosen_gain"] < FALLING:
             said = True
             note(f"preference: at step {step} chosen answers are {-row['chosen_gain']:.1f} nats less likely than at the"
                  " start; the loss falls because rejected ones fall faster")  # fmt: skip

@@ -1,0 +1,82 @@
+"""Losses of TRL's DPO family on two random models, for `tests/objectives/test_trl.py`: prints JSON.
+
+.peers/trl/bin/python benchmarks/peers/trl_golden.py > tests/objectives/trl.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+import torch
+import trl
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import DPOConfig, DPOTrainer
+
+WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
+CASES: list[dict[str, Any]] = [
+    *({"loss_type": [name]} for name in ("sigmoid", "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",
+                                         "apo_down", "discopop", "sigmoid_norm", "aot", "aot_unpaired")),
+    *({"loss_type": [name], "label_smoothing": 0.1} for name in ("robust", "exo_pair", "aot")),
+    *({"loss_type": ["sigmoid"], "f_divergence_type": name} for name in ("forward_kl", "js_divergence")),
+    {"loss_type": ["sigmoid"], "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.5},
+    {"loss_type": ["sigmoid"], "ld_alpha": 0.3},
+    {"loss_type": ["sigmoid", "bco_pair"], "loss_weights": [0.8, 0.2]},
+]  # fmt: skip
+ROWS = [
+    {"prompt": "a b c", "chosen": " d e f g h i", "rejected": " j k"},
+    {"prompt": "p o", "chosen": " n m", "rejected": " l k j i h"},
+    {"prompt": "c d e", "chosen": " a a b", "rejected": " b a a"},
+]
+
+
+def model(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    made = LlamaForCausalLM(LlamaConfig(vocab_size=20, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                                        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, bos_token_id=1,
+                                        eos_token_id=2))  # fmt: skip
+    for parameter in made.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return made.float()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = {word: number for number, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *WORDS])}
+    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
+
+
+def sums(of: Any, inputs: dict[str, torch.Tensor]) -> list[list[float]]:
+    """Log-probability of every answer token, answer after answer."""
+    ids, mask = inputs["input_ids"], inputs["completion_mask"].bool()
+    with torch.no_grad():
+        logps = of(input_ids=ids, attention_mask=inputs["attention_mask"]).logits.log_softmax(-1)
+    token = logps[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
+    return [row[keep].tolist() for row, keep in zip(token, mask[:, 1:], strict=True)]
+
+
+def main() -> None:
+    found = []
+    for case in CASES:
+        policy, reference = model(0), model(1)
+        settings = DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, beta=0.1, use_cpu=True,
+                             bf16=False, report_to="none", gradient_checkpointing=False, **case)  # fmt: skip
+        trainer = DPOTrainer(policy, reference, args=settings, train_dataset=Dataset.from_list(ROWS),
+                             processing_class=tokenizer())  # fmt: skip
+        inputs = next(iter(trainer.get_train_dataloader()))
+        loss = trainer.compute_loss(policy, inputs)
+        found.append([case, float(loss)])
+        values = {"policy": sums(policy, inputs), "reference": sums(reference, inputs)}  # the same in every case
+    print(json.dumps({"trl": trl.__version__, "beta": 0.1, **values, "losses": found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--full", action="store_true", help="DPO of all weights instead of a LoRA")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--micro", type=int, default=None)
     options = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> None:
             RenderedPair(lm.chat.answer_ids(asked, row["chosen"]), lm.chat.answer_ids(asked, row["rejected"]))
             for asked, row in zip(prompts, rows, strict=True)
         ]
-        lm = attach(lm, Lora(rank=16, alpha=32), 0)
+        lm = lm if options.full else attach(lm, Lora(rank=16, alpha=32), 0)
         began = time.perf_counter()
         reference = reference_logprobs(lm, both, folder, train)
         reference_seconds = time.perf_counter() - began

@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--padding-free", action="store_true")
+    parser.add_argument("--full", action="store_true", help="DPO of all weights instead of a LoRA")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precompute", action="store_true")
     options = parser.parse_args()
@@ -79,7 +80,7 @@ def main() -> None:
         settings = DPOConfig(**common, beta=0.1, precompute_ref_log_probs=options.precompute)
         began = time.perf_counter()
         trainer = DPOTrainer(model, args=settings, train_dataset=Dataset.from_list(data), processing_class=tokenizer,
-                             peft_config=lora, callbacks=[clock])  # fmt: skip
+                             peft_config=None if options.full else lora, callbacks=[clock])  # fmt: skip
     began = time.perf_counter()
     trainer.train()
     before = time.perf_counter() - began - sum(clock.seconds)  # a precomputed reference is made before the first step

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from burnish.objectives.parts import PairObjective
 
 REFERENCE = "reference.safetensors"
-MARGIN_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
-"""Largest mean margin (nats) that rounding explains before the first step, where policy and reference are one model."""
+MARGIN_TOLERANCE = {"float32": (1e-3, 1e-7), "bfloat16": (0.5, 1e-3), "float16": (0.1, 1e-4)}
+"""Largest mean margin (nats) that rounding explains before the first step, where policy and reference are one model:
+a number, and what is added for each nat of an answer's log-probability."""
 FALLING = -1.0
 """Mean log-ratio of chosen answers (nats) below which their falling likelihood is said."""
 
@@ -58,7 +59,9 @@ class Reference:
         for values, rows in ((self.chosen, [p.chosen for p in pairs]), (self.rejected, [p.rejected for p in pairs])):
             weights = [torch.tensor([weight for weight in row.weights if weight]) for row in rows]
             parts = values.split([len(weight) for weight in weights])
-            sums.append(torch.stack([(part * weight).sum() for part, weight in zip(parts, weights, strict=True)]))
+            sums.append(
+                torch.stack([(part.double() * weight).sum() for part, weight in zip(parts, weights, strict=True)])
+            )
             tokens.append(torch.tensor([float(len(weight)) for weight in weights]))
         return PairLogprobs(*sums, *tokens)
 
@@ -140,7 +143,7 @@ def train_preference(
         tokens = row_sums(torch.ones_like(batch.weights), batch.owners, len(rows))
         policy = PairLogprobs(*both.split(len(numbers)), *tokens.split(len(numbers)))
         base = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
-        return objective.loss(policy, PairLogprobs(*(values[numbers].to(lm.device) for values in base)))
+        return objective.loss(policy, PairLogprobs(*(values[numbers].to(policy.chosen) for values in base)))
 
     def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
         units = _units([pairs[number] for number in numbers])
@@ -151,10 +154,12 @@ def train_preference(
         return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
 
     said = False
+    least, share = MARGIN_TOLERANCE[lm.dtype]
+    tolerance = least + share * float((known.chosen.abs() + known.rejected.abs()).mean())
 
     def after(step: int, row: dict[str, float]) -> None:
         nonlocal said
-        if reference and step == 0 and abs(row["margin"]) > MARGIN_TOLERANCE.get(lm.dtype, 0.5):
+        if reference and step == 0 and abs(row["margin"]) > tolerance:
             raise TrainingError(
                 f"the mean margin before the first step is {row['margin']:.3f} nats, and it must be zero",
                 hint="the reference is not the model that training starts from; remove the step's work folder",

@@ -92,17 +92,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="parquet with instruction, output, baseline_output, preference")
     parser.add_argument("--quick", action="store_true", help="the 10 M model, few steps, one round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", choices=list(material.SHAPES), help="this shape only")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each side, the first two not counted")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "burnish-benchmark")
     options = parser.parse_args()
-    shapes = ["10m"] if options.quick else ["135m", "10m"]
-    rounds, steps, warm = (1, 4, 1) if options.quick else (options.rounds, 6, 2)
+    shapes = [options.model] if options.model else ["10m"] if options.quick else ["135m", "10m"]
+    rounds, steps, warm = (1, 4, 1) if options.quick else (options.rounds, options.steps, 2)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for shape in shapes:
         work = options.work / shape
         work.mkdir(parents=True, exist_ok=True)
         material.make(work, shape, options.pairs, steps * 4)
         results[shape] = {job: compare(work, job, steps, warm, rounds) for job in JOBS}
-    difference = loss_difference(options.work / "10m", 4)
+    difference = loss_difference(options.work / shapes[-1], 4)
     for shape, jobs in results.items():
         for job, row in jobs.items():
             speed, memory = row["speedup"], row["memory_ratio"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish.training.optim import MasterAdamW, Optimization
+from burnish.training.optim import MasterOptimizer, Optimization
 
 
 def test_steps() -> None:
@@ -28,7 +28,7 @@ def test_fp32_parameters_follow_torchs_adamw() -> None:
     torch.manual_seed(0)
     ours, plain = (torch.nn.Parameter(torch.ones(3, 2)) for _ in range(2))
     settings = Optimization(weight_decay=0.1, clip=1e9)
-    optimizer = MasterAdamW([ours], settings)
+    optimizer = MasterOptimizer([("w", ours)], settings)
     theirs = torch.optim.AdamW([plain], lr=1.0, betas=settings.betas, weight_decay=0.1)
     for step in range(5):
         gradient = torch.randn(3, 2)
@@ -42,7 +42,7 @@ def test_fp32_parameters_follow_torchs_adamw() -> None:
 def test_gradients_are_clipped_to_the_norm() -> None:
     # |(3, 4)| = 5, clipped to 1: (0.6, 0.8). The first AdamW step has size `rate` whatever the gradient's size.
     parameter = torch.nn.Parameter(torch.zeros(2))
-    optimizer = MasterAdamW([parameter], Optimization(clip=1.0))
+    optimizer = MasterOptimizer([("w", parameter)], Optimization(clip=1.0))
     parameter.grad = torch.tensor([3.0, 4.0])
     assert optimizer.step(0.01) == pytest.approx(5.0)
     assert torch.allclose(parameter, torch.tensor([-0.01, -0.01]), atol=1e-6)
@@ -51,7 +51,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
 def test_masters_collect_what_bfloat16_would_lose() -> None:
     # 0.001 is below half a bf16 step at 1.0 (2^-8 = 0.0039): alone it rounds away, ten of them do not.
     parameter = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
-    optimizer = MasterAdamW([parameter], Optimization())
+    optimizer = MasterOptimizer([("w", parameter)], Optimization())
     for _ in range(10):
         parameter.grad = torch.ones_like(parameter)
         optimizer.step(0.001)
@@ -60,8 +60,8 @@ def test_masters_collect_what_bfloat16_would_lose() -> None:
 
 
 def test_state_comes_back() -> None:
-    def run(steps: int, state: dict[str, object] | None = None) -> MasterAdamW:
-        optimizer = MasterAdamW([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))], Optimization())
+    def run(steps: int, state: dict[str, object] | None = None) -> MasterOptimizer:
+        optimizer = MasterOptimizer([("w", torch.nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16)))], Optimization())
         if state:
             optimizer.restore(state)
         for step in range(steps):
@@ -76,3 +76,56 @@ def test_state_comes_back() -> None:
         whole.step(0.01)
     assert torch.equal(resumed.masters[0], whole.masters[0])
     assert torch.equal(resumed.parameters[0], whole.parameters[0])
+
+
+def test_a_stable_schedule_falls_over_its_last_fifth() -> None:
+    wsd = Optimization(learning_rate=1.0, schedule="wsd", warmup=0.0)
+    # 11 steps, 1 of warm-up; the share of the ten left that is done falls from 1 to 0 between 0.8 and 1
+    assert [round(wsd.rate(step, 11), 3) for step in range(11)] == [1.0] * 10 + [0.5]
+
+
+def test_lora_plus_speeds_up_b() -> None:
+    a, b = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = MasterOptimizer([("q.lora_A.weight", a), ("q.lora_B.weight", b)], Optimization(lora_b=16, clip=1e9))
+    a.grad, b.grad = torch.ones(2, 3), torch.ones(3, 2)
+    optimizer.step(0.01)
+    # AdamW's first step is the learning rate itself, against the gradient's sign
+    assert torch.allclose(a, torch.full((2, 3), -0.01)) and torch.allclose(b, torch.full((3, 2), -0.16))
+
+
+def test_muon_takes_matrices_and_leaves_the_rest_to_adamw() -> None:
+    torch.manual_seed(0)
+    named = {
+        "layers.0.q_proj.weight": torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.bfloat16)),
+        "embed_tokens.weight": torch.nn.Parameter(torch.zeros(8, 8)),
+        "norm.weight": torch.nn.Parameter(torch.ones(8)),
+    }
+    optimizer = MasterOptimizer(named.items(), Optimization(optimizer="muon", clip=1e9))
+    for parameter in named.values():
+        parameter.grad = torch.randn(parameter.shape).to(parameter.dtype)
+    optimizer.step(0.01)
+    update = named["layers.0.q_proj.weight"].detach().float()
+    values = torch.linalg.svdvals(update)
+    # orthogonal up to the iteration's tolerance, and scaled so that an entry is about 0.2 of the learning rate
+    assert values.max() / values.min() < 2.5 and float(update.square().mean().sqrt()) == pytest.approx(0.002, rel=0.3)
+    assert torch.allclose(named["embed_tokens.weight"].abs(), torch.full((8, 8), 0.01), atol=1e-6)
+
+
+def test_any_optimizer_resumes_to_the_same_bits() -> None:
+    for kind in ("adamw", "muon"):
+        settings = Optimization(optimizer=kind)
+        values = []
+        for interrupted in (False, True):
+            torch.manual_seed(0)
+            named = [("q.weight", torch.nn.Parameter(torch.randn(4, 4, dtype=torch.bfloat16)))]
+            optimizer = MasterOptimizer(named, settings)
+            for step in range(4):
+                if interrupted and step == 2:
+                    saved = optimizer.state()
+                    named[0][1].data.zero_()
+                    optimizer = MasterOptimizer(named, settings)
+                    optimizer.restore(saved)
+                named[0][1].grad = torch.full((4, 4), float(step + 1), dtype=torch.bfloat16)
+                optimizer.step(0.01)
+            values.append(named[0][1].detach().clone())
+        assert torch.equal(*values)

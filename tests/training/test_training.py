@@ -15,14 +15,17 @@ import tiny
 from burnish.errors import TrainingError
 from burnish.models.adapters import Lora, attach
 from burnish.models.chat import Rendered
+from burnish.models.layout import Batch
 from burnish.models.load import LanguageModel, load_model
 from burnish.objectives.dpo import DPO
-from burnish.objectives.parts import LossOutput, PairLogprobs
+from burnish.objectives.parts import LossOutput, PairLogprobs, PairObjective
+from burnish.objectives.reference_free import CPO, ORPO, SimPO
 from burnish.objectives.sft import SFT
 from burnish.training.batch import steps_of
 from burnish.training.optim import Optimization
-from burnish.training.preference import REFERENCE, RenderedPair, reference_logprobs, train_preference
+from burnish.training.preference import REFERENCE, RenderedPair, discounted, reference_logprobs, train_preference
 from burnish.training.state import CHECKPOINT, METRICS, TrainResult
+from burnish.training.step import _Run
 from burnish.training.supervised import train_supervised
 from burnish.types import Message
 
@@ -124,16 +127,14 @@ class _Killed(BaseException):
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Make the loop die before its step number `step`, having saved a checkpoint after every step."""
-    from burnish.training import step as loop
+    real = _Run.step
 
-    real = loop._step
-
-    def dies(*arguments: object) -> object:
-        if arguments[-1] == step:
+    def dies(self: _Run, rows: list[int], number: int, rate: float) -> dict[str, float]:
+        if number == step:
             raise _Killed
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(self, rows, number, rate)
 
-    monkeypatch.setattr(loop, "_step", dies)
+    monkeypatch.setattr(_Run, "step", dies)
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.1)])
@@ -295,3 +296,72 @@ def test_a_falling_likelihood_of_chosen_answers_is_said_once(
     assert "less likely" not in capsys.readouterr().err
     align(llama, tmp_path / "bad", objective=_PushDown(), learning_rate=1e-2)
     assert " ".join(capsys.readouterr().err.split()).count("less likely than at the start") == 1
+
+
+def test_when_memory_runs_out_micro_batches_are_halved_and_the_result_is_the_same(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from burnish.training import supervised as module
+
+    whole, _ = supervised(llama, tmp_path / "whole")
+    real = module.token_logprobs
+    seen: list[int] = []
+
+    def small_machine(model: object, batch: Batch) -> Tensor:
+        seen.append(batch.tokens)
+        if batch.tokens > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch)
+
+    monkeypatch.setattr(module, "token_logprobs", small_machine)
+    tight, result = supervised(llama, tmp_path / "tight")
+    assert close(weights(whole), weights(tight), atol=2e-3)
+    assert max(seen) > 60 and result.steps > 0
+    assert "out of memory at" in capsys.readouterr().err
+    # found before the first step, and never met again
+    too_large = [place for place, tokens in enumerate(seen) if tokens > 60]
+    assert too_large == list(range(len(too_large)))
+
+
+def test_a_row_that_no_memory_holds_is_a_clear_error(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from burnish.training import supervised as module
+
+    def full(model: object, batch: Batch) -> Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(module, "token_logprobs", full)
+    with pytest.raises(TrainingError, match="memory does not suffice for a micro-batch of"):
+        supervised(llama, tmp_path / "full")
+
+
+def test_the_rehearsal_leaves_nothing_behind(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = supervised(llama, tmp_path / "with")
+    monkeypatch.setattr(_Run, "rehearse", lambda self, rows: None)
+    found, _ = supervised(llama, tmp_path / "without")
+    assert close(weights(expected), weights(found), atol=0.0)
+
+
+def test_compiled_layers_change_only_rounding(llama: Path, tmp_path: Path) -> None:
+    plain, _ = supervised(llama, tmp_path / "plain")
+    compiled, _ = supervised(llama, tmp_path / "compiled", compile=True)
+    assert close(weights(plain), weights(compiled), atol=2e-3)
+    assert all(layer._compiled_call_impl is None for layer in compiled.model.model.layers)
+
+
+@pytest.mark.parametrize("objective", [SimPO(), CPO(), ORPO(), DPO(variant="aot"), DPO(variant="ipo", tail=0.5)])
+def test_every_kind_of_pair_objective_trains(objective: PairObjective, llama: Path, tmp_path: Path) -> None:
+    lm = load_model(llama, dtype="float32")
+    made = pairs(lm)
+    settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=4, micro_tokens=64)
+    reference = reference_logprobs(lm, made, tmp_path, settings) if objective.needs_reference else None
+    result = train_preference(lm, made, reference, objective, settings, seed=0, folder=tmp_path)
+    assert result.loss_last < result.loss_first
+    assert result.metrics["accuracy"] == 1.0
+
+
+def test_the_tail_of_the_longer_answer_is_discounted() -> None:
+    row = lambda size: Rendered((1,) * (size + 1), (0.0, *[1.0] * size), ())  # noqa: E731
+    (found,) = discounted([RenderedPair(row(4), row(2))], 0.25)
+    assert found.chosen.weights == (0.0, 1.0, 1.0, 0.25, 0.25) and found.rejected.weights == (0.0, 1.0, 1.0)

@@ -8,7 +8,7 @@ round to nothing, and at learning rates of 1e-5 nearly all of them are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,10 +18,13 @@ from burnish.config import Config
 if TYPE_CHECKING:
     import torch
 
+WSD_DECAY = 0.2
+"""Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
     "constant": lambda done: 1.0,
+    "wsd": lambda done: min(1.0, (1 - done) / WSD_DECAY),
 }
 """Share of the full learning rate, from the share of steps after the warm-up that are done."""
 
@@ -31,8 +34,12 @@ class Optimization(Config):
 
     learning_rate: float = Field(default=1e-4, gt=0)
     """Highest learning rate. 1e-5 to 5e-5 is usual for whole models, 1e-4 to 3e-4 for LoRA, 5e-7 to 5e-6 for DPO."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon makes the updates of the layers' matrices orthogonal; embeddings, head and vectors keep AdamW."""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """How the learning rate falls after the warm-up; wsd stays and falls linearly over the last fifth."""
+    lora_b: float = Field(default=1.0, gt=0)
+    """How many times faster an adapter's B matrices learn than its A matrices (LoRA+, arXiv:2402.12354; 16 there)."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from zero."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -65,6 +72,12 @@ class Optimization(Config):
         whole = max(1, math.ceil(rows * self.epochs / self.batch_size))
         return min(whole, self.max_steps) if self.max_steps else whole
 
+    def group(self, name: str, ndim: int) -> tuple[str, float, float]:
+        """Optimiser, weight decay and multiple of the learning rate of a parameter."""
+        inside = not any(part in name for part in ("embed", "lm_head", "wte", "wpe"))
+        kind = "muon" if self.optimizer == "muon" and ndim == 2 and inside else "adamw"
+        return kind, self.weight_decay if ndim >= 2 else 0.0, self.lora_b if "lora_B" in name else 1.0
+
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0, 1, ..., steps - 1."""
         warm = max(1, round(self.warmup * steps))
@@ -73,33 +86,35 @@ class Optimization(Config):
         return self.learning_rate * SCHEDULES[self.schedule]((step - warm) / max(1, steps - warm))
 
 
-class MasterAdamW:
-    """AdamW over fp32 master weights (arXiv:1711.05101); the model holds their rounded copies."""
+class MasterOptimizer:
+    """AdamW (arXiv:1711.05101) or Muon over fp32 master weights; the model holds their rounded copies."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], settings: Optimization) -> None:
+    def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], settings: Optimization) -> None:
         import torch
 
-        self.parameters, self._settings = parameters, settings
+        pairs = list(named)
+        self.parameters, self._settings = [parameter for _, parameter in pairs], settings
         self.masters = [
             parameter.detach().float().clone() if parameter.dtype != torch.float32 else parameter
-            for parameter in parameters
+            for parameter in self.parameters
         ]
-        decayed = [master for master in self.masters if master.ndim >= 2]
-        rest = [master for master in self.masters if master.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self._adam = torch.optim.AdamW([group for group in groups if group["params"]], betas=settings.betas, fused=True)
+        groups: dict[tuple[str, float, float], list[torch.Tensor]] = {}
+        for (name, parameter), master in zip(pairs, self.masters, strict=True):
+            groups.setdefault(settings.group(name, parameter.ndim), []).append(master)
+        self._inner = [_optimizer(kind, groups, settings) for kind in dict.fromkeys(kind for kind, _, _ in groups)]
 
     def step(self, rate: float) -> float:
         """Apply the gradients in the model's parameters; returns their norm before clipping."""
         import torch
 
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip)
-        for group in self._adam.param_groups:
-            group["lr"] = rate
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter and parameter.grad is not None:
                 master.grad = parameter.grad.float()
-        self._adam.step()
+        for optimizer in self._inner:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["times"]
+            optimizer.step()
         with torch.no_grad():
             for parameter, master in zip(self.parameters, self.masters, strict=True):
                 if master is not parameter:
@@ -108,9 +123,15 @@ class MasterAdamW:
                 parameter.grad = None
         return float(norm)
 
+    def drop_gradients(self) -> None:
+        """Forget what was accumulated."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def state(self) -> dict[str, Any]:
         """Masters and moments, for a checkpoint."""
-        return {"masters": [master.detach() for master in self.masters], "adam": self._adam.state_dict()}
+        inner = [optimizer.state_dict() for optimizer in self._inner]
+        return {"masters": [master.detach() for master in self.masters], "inner": inner}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
@@ -121,4 +142,21 @@ class MasterAdamW:
                 master.copy_(saved)
                 if master is not parameter:
                     parameter.copy_(master)
-        self._adam.load_state_dict(state["adam"])
+        for optimizer, saved in zip(self._inner, state["inner"], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[torch.Tensor]], settings: Optimization
+               ) -> torch.optim.Optimizer:  # fmt: skip
+    """One optimiser over the groups of its kind. Muon's updates are scaled to the size of AdamW's, so that one learning
+    rate serves both (arXiv:2502.16982 equation 4)."""
+    import torch
+
+    rows = [
+        {"params": masters, "weight_decay": decay, "times": times}
+        for (name, decay, times), masters in groups.items()
+        if name == kind
+    ]
+    if kind == "muon":
+        return torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
+    return torch.optim.AdamW(rows, betas=settings.betas, fused=True)

@@ -24,7 +24,7 @@ from burnish.objectives.parts import LossOutput, PairLogprobs
 from burnish.training.batch import micro_batches
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import Micro, check_any, check_lengths, row_sums, train
+from burnish.training.step import Micro, check_any, row_sums, train
 
 if TYPE_CHECKING:
     from burnish.objectives.parts import PairObjective
@@ -130,7 +130,7 @@ def train_preference(
     Raises TrainingError for an answer longer than the context, and when the margin before the first step is not zero:
     then the reference is not the model that training starts from.
     """
-    check_lengths([max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs], lm.context)
+    lengths = [max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs]
     pairs = discounted(pairs, objective.tail)
     nothing = torch.zeros(len(pairs))
     known = reference.sums(pairs) if reference else PairLogprobs(nothing, nothing, nothing, nothing)
@@ -145,9 +145,9 @@ def train_preference(
         base = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
         return objective.loss(policy, PairLogprobs(*(values[numbers].to(policy.chosen) for values in base)))
 
-    def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
+    def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         units = _units([pairs[number] for number in numbers])
-        budget = sys.maxsize if objective.whole_step else optimization.micro(lm.device)
+        budget = sys.maxsize if objective.whole_step else budget
         groups = micro_batches(units, budget, trees=lm.trees)
         parts = [[numbers[place] for place in group] for group in groups]
         sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
@@ -169,5 +169,5 @@ def train_preference(
             note(f"preference: at step {step} chosen answers are {-row['chosen_gain']:.1f} nats less likely than at the"
                  " start; the loss falls because rejected ones fall faster")  # fmt: skip
 
-    return train(lm, len(pairs), micros, optimization, label="preference", seed=seed, folder=folder,
+    return train(lm, lengths, micros, optimization, label="preference", seed=seed, folder=folder,
                  checkpoint_every_s=checkpoint_every_s, after=after, dropout=False)  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from burnish import hardware
-from burnish.training.optim import MasterAdamW
+from burnish.training.optim import MasterOptimizer
 from burnish.workspace import SCRATCH
 
 CHECKPOINT = f"{SCRATCH}/checkpoint.pt"
@@ -53,7 +53,7 @@ class TrainResult:
 class Keeper:
     """Writes checkpoints and the metrics file of one run, and picks up what a killed run left."""
 
-    def __init__(self, folder: Path, optimizer: MasterAdamW, every_s: float) -> None:
+    def __init__(self, folder: Path, optimizer: MasterOptimizer, every_s: float) -> None:
         self._folder, self._optimizer, self._every_s = folder, optimizer, every_s
         self._saved = time.monotonic()
         self.progress = Progress()
@@ -77,8 +77,13 @@ class Keeper:
         self.rows = [json.loads(line) for line in lines[: self.progress.step]]
         self._write_rows("w", self.rows)  # steps after the checkpoint are done again
 
-    def record(self, row: dict[str, float]) -> None:
-        """Add one step's metrics."""
+    def record(self, row: dict[str, float], units: int) -> None:
+        """Add one step's metrics, and its count of tokens or pairs."""
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += int(row["tokens"])
+        progress.learned += units
+        progress.seconds += row["seconds"]
         self.rows.append(row)
         self._write_rows("a", [row])
 

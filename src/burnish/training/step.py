@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,47 +22,60 @@ from burnish.models.load import LanguageModel
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
 from burnish.training.batch import steps_of
-from burnish.training.optim import MasterAdamW, Optimization
+from burnish.training.optim import MasterOptimizer, Optimization
 from burnish.training.state import Keeper, TrainResult
 
 Micro = tuple[int, Callable[[], LossOutput]]
 """Tokens of a micro-batch, and the function that gives its loss."""
+Micros = Callable[[list[int], int], tuple[float, Sequence[Micro]]]
+"""From the row numbers of a step and a budget of tokens, the step's count of units (tokens or pairs) and its
+micro-batches. Losses are sums; they are divided by the step's count, so the cut into micro-batches does not matter."""
+SMALLEST = 16
+"""Budget of a micro-batch (tokens) below which smaller ones would not help."""
 
 
 def train(
-    lm: LanguageModel, rows: int, micros: Callable[[list[int]], tuple[float, Sequence[Micro]]],
-    optimization: Optimization, *, label: str, seed: int, folder: Path,
-    checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
+    lm: LanguageModel, lengths: Sequence[int], micros: Micros, optimization: Optimization, *, label: str, seed: int,
+    folder: Path, checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
     dropout: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done.
 
+    Before the first step the longest rows go through the model once and are forgotten: if memory does not suffice, that
+    is known at once. When it runs out, then or later, micro-batches are halved and the step is done again.
+
     Args:
-        micros: from the row numbers of a step, its count of units (tokens or pairs) and its micro-batches. The losses
-        are sums; they are divided by the step's count, so the cut into micro-batches does not matter.
+        lengths: tokens of every row. micros: see `Micros`.
         after: called with every step's number and metrics.
         dropout: whether the model's own dropout is active.
     Raises:
-        TrainingError: there is nothing to learn from, or a loss that is not finite.
+        TrainingError: there is nothing to learn from, a row exceeds the context, a loss is not finite, or one row does
+        not fit the memory.
     """
-    if rows == 0:
-        raise TrainingError("there are no rows to train on", hint="`burnish show dropped RUN:STEP` says why")
+    check_any(len(lengths))
+    check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
     _seed(lm, seed)
-    parameters = [parameter for parameter in lm.model.parameters() if parameter.requires_grad]
-    optimizer = MasterAdamW(parameters, optimization)
-    total = optimization.steps(rows)
-    needed = max(1, round(rows * optimization.epochs))
-    plan = steps_of(rows, optimization.batch_size, total, needed, seed, optimization.shuffle)
+    optimizer = MasterOptimizer(
+        [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
+    )
+    total = optimization.steps(len(lengths))
+    needed = max(1, round(len(lengths) * optimization.epochs))
+    plan = steps_of(len(lengths), optimization.batch_size, total, needed, seed, optimization.shuffle)
     keeper = Keeper(folder, optimizer, checkpoint_every_s)
+    run = _Run(lm, micros, optimizer, optimization.micro(lm.device), label)
     lm.model.train(dropout)
     with (
         compiled_layers(lm.model, optimization.compile),
         _interrupts_wait() as interrupted,
         ticker(label, len(plan), "steps", done=keeper.progress.step) as tick,
     ):
+        if keeper.progress.step < len(plan):
+            longest = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+            run.rehearse(longest[: optimization.batch_size])
         for step in range(keeper.progress.step, len(plan)):
-            row = _step(plan[step], micros, optimizer, optimization.rate(step, len(plan)), keeper, step)
+            row = run.step(plan[step], step, optimization.rate(step, len(plan)))
+            keeper.record(row, int(row.pop("units")))
             tick.advance()
             tick.tell(f"loss {row['loss']:.3f}")
             if after:
@@ -102,31 +117,94 @@ def _seed(lm: LanguageModel, seed: int) -> None:
         torch.cuda.manual_seed_all(seed_for(seed, "dropout"))
 
 
-def _step(rows: list[int], micros: Callable[[list[int]], tuple[float, Sequence[Micro]]], optimizer: MasterAdamW,
-          rate: float, keeper: Keeper, step: int) -> dict[str, float]:  # fmt: skip
-    began = time.perf_counter()
-    count, parts = micros(rows)
-    loss = 0.0
-    tokens = 0
-    metrics: dict[str, float] = {}
-    for size, compute in parts:
-        output = compute()
-        (output.total / count).backward()
-        loss += float(output.total.detach()) / count
-        tokens += size
-        for name, value in output.metrics.items():
-            metrics[name] = metrics.get(name, 0.0) + value / count
-    if not torch.isfinite(torch.tensor(loss)):
-        raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
-                            hint="lower the learning rate, or train in float32")  # fmt: skip
-    norm = optimizer.step(rate)
-    progress = keeper.progress
-    progress.step, progress.tokens, progress.learned = step + 1, progress.tokens + tokens, progress.learned + int(count)
-    seconds = time.perf_counter() - began
-    progress.seconds += seconds
-    row = {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics}
-    keeper.record(row)
-    return row
+@dataclass
+class _Run:
+    """What the steps of one run share."""
+
+    lm: LanguageModel
+    micros: Micros
+    optimizer: MasterOptimizer
+    budget: int
+    """Tokens in a micro-batch; halved when memory runs out."""
+    label: str
+
+    def step(self, rows: list[int], step: int, rate: float) -> dict[str, float]:
+        """One optimiser step: its metrics, and its count of units."""
+        began = time.perf_counter()
+        count, tokens, loss, metrics = self._fitting(rows, only_first=False)
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
+                                hint="lower the learning rate, or train in float32")  # fmt: skip
+        norm = self.optimizer.step(rate)
+        seconds = time.perf_counter() - began
+        return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
+                "units": count}  # fmt: skip
+
+    def rehearse(self, rows: list[int]) -> None:
+        """The largest micro-batch of these rows, forward and backward, leaving nothing behind."""
+        with _same_noise(self.lm.device):
+            self._fitting(rows, only_first=True)
+        self.optimizer.drop_gradients()
+
+    def _fitting(self, rows: list[int], *, only_first: bool) -> tuple[float, int, float, dict[str, float]]:
+        """Accumulate the gradients of a step, in micro-batches small enough for the memory."""
+        while True:
+            count, parts = self.micros(rows, self.budget)
+            parts = sorted(parts, key=lambda part: -part[0])[:1] if only_first else parts
+            try:
+                with _same_noise(self.lm.device, only_on_error=True):
+                    return count, *self._accumulate(count, parts)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(parts, error)
+
+    def _accumulate(self, count: float, parts: Sequence[Micro]) -> tuple[int, float, dict[str, float]]:
+        loss, tokens = 0.0, 0
+        metrics: dict[str, float] = {}
+        for size, compute in parts:
+            output = compute()
+            (output.total / count).backward()
+            loss += float(output.total.detach()) / count
+            tokens += size
+            for name, value in output.metrics.items():
+                metrics[name] = metrics.get(name, 0.0) + value / count
+        return tokens, loss, metrics
+
+    def _halve(self, parts: Sequence[Micro], error: Exception) -> None:
+        """Go on with smaller micro-batches. Raises TrainingError when they cannot be smaller."""
+        self.optimizer.drop_gradients()
+        largest = max(size for size, _ in parts)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.budget = min(self.budget, largest) // 2
+        if self.budget < SMALLEST:
+            raise TrainingError(
+                f"{self.label}: memory does not suffice for a micro-batch of {largest} tokens",
+                hint="shorten rows (`max_tokens`), train an adapter (`lora: {rank: 16}`), or use a smaller model",
+            ) from error
+        note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
+             " changes results by no more than rounding")  # fmt: skip
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def _same_noise(device: str, only_on_error: bool = False) -> Iterator[None]:
+    """Put the streams of random numbers back where they were, always or when this fails."""
+    before = torch.get_rng_state(), torch.cuda.get_rng_state_all() if device.startswith("cuda") else []
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if failed or not only_on_error:
+            torch.set_rng_state(before[0])
+            if before[1]:
+                torch.cuda.set_rng_state_all(before[1])
 
 
 def check_any(rows: int) -> None:

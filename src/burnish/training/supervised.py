@@ -15,7 +15,7 @@ from burnish.objectives.parts import LossOutput
 from burnish.training.batch import micro_batches
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import Micro, check_lengths, train
+from burnish.training.step import Micro, train
 
 if TYPE_CHECKING:
     from burnish.objectives.sft import SFT
@@ -30,18 +30,17 @@ def train_supervised(
     The loss of a step is the mean over all of its learned tokens, however they are spread over rows and micro-batches.
     Raises TrainingError for a row that is longer than the context.
     """
-    check_lengths([len(row.ids) for row in rows], lm.context)
 
     def loss(chosen: list[Rendered]) -> LossOutput:
         batch = lay_out(chosen, lm.device, trees=lm.trees)
         return objective.loss(token_logprobs(lm.model, batch), batch.weights)
 
-    def micros(numbers: list[int]) -> tuple[float, list[Micro]]:
+    def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         chosen = [rows[number] for number in numbers]
-        groups = micro_batches([[row.ids] for row in chosen], optimization.micro(lm.device), trees=lm.trees)
+        groups = micro_batches([[row.ids] for row in chosen], budget, trees=lm.trees)
         parts = [[chosen[place] for place in group] for group in groups]
         count = sum(sum(row.weights) for row in chosen)
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
 
-    return train(lm, len(rows), micros, optimization, label="supervised", seed=seed, folder=folder,
+    return train(lm, [len(row.ids) for row in rows], micros, optimization, label="supervised", seed=seed, folder=folder,
                  checkpoint_every_s=checkpoint_every_s)  # fmt: skip

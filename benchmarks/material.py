@@ -50,7 +50,8 @@ def pairs(path: Path | None) -> Iterator[dict[str, str]]:
 
 def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
     """Write model/, and rows.jsonl with `count` pairs of at most LONGEST tokens, into `folder`."""
-    if (folder / "rows.jsonl").exists():
+    made = json.dumps([shape, str(path), count])
+    if (folder / "made.json").exists() and (folder / "made.json").read_text(encoding="utf-8") == made:
         return
     rows = list(pairs(path))
     tokenizer = _tokenizer(rows, SHAPES[shape]["vocab_size"])
@@ -60,6 +61,8 @@ def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
         sides = [_length(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected")]
         if max(sides) <= LONGEST and len(kept) < count:
             kept.append(row)
+    if len(kept) < count:
+        raise SystemExit(f"only {len(kept)} of {count} rows of at most {LONGEST} tokens were found")
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
                          bos_token_id=1, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
@@ -67,6 +70,7 @@ def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
     tokenizer.save_pretrained(folder / "model")
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "made.json").write_text(made, encoding="utf-8")
 
 
 def _tokenizer(rows: list[dict[str, str]], size: int) -> PreTrainedTokenizerFast:

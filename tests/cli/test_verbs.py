@@ -102,6 +102,16 @@ def test_shipped_recipes_have_no_problem(name: str, burnish: Burnish, tmp_path: 
     assert said.code == 0, said.err
 
 
+def test_check_proves_every_training_step(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+    said = burnish("check", finished.recipe, "--store", finished.store, "-n", 4)
+    assert said.code == 0, said.out + said.err
+    assert said.out.count("holds") == 15 and "FAILS" not in said.out  # sft, lora and dpo, five proofs each
+    steps = json.loads(burnish("check", finished.recipe, "--store", finished.store, "-n", 4, "--json").out)
+    assert list(steps) == ["sft", "lora", "dpo"] and all(one["holds"] for one in steps["sft"])
+    fresh = burnish("check", finished.recipe, "--store", tmp_path, "-n", 4)
+    assert fresh.code == 0 and "dpo: its rows do not exist yet" in fresh.out  # those of the others can be known
+
+
 def test_plan_says_what_is_cached_and_what_is_needed(finished: Finished, burnish: Burnish) -> None:
     rows = json.loads(burnish("plan", finished.recipe, "--store", finished.store, "--json").out)["steps"]
     assert {row["state"] for row in rows} == {"cached"}

@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("Start", "write a commented starter recipe for a general, domain or task fine-tune"),
     "doctor": ("Start", "say what this machine offers, and what Burnish will use"),
     "plan": ("Work", "check a recipe without compute: steps, cache, predicted memory, time and disk"),
+    "check": ("Work", "prove on your own model and rows that training does what it says"),
     "run": ("Work", "run a recipe; finished steps are skipped, killed ones resumed"),
     "eval": ("Work", "score models on tasks, paired with the first one"),
     "chat": ("Work", "talk to a model in the terminal"),

@@ -297,9 +297,12 @@ def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: flo
     return output.transpose(1, 2).contiguous()
 
 
-_compiled = cache(torch.compile)
+@cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function, dynamic=True)  # every batch has another number of tokens
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _mask(segments: Tensor, total: int, device: torch.device, window: int) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
@@ -311,7 +314,8 @@ def _mask(segments: Tensor, total: int, device: torch.device, window: int) -> An
             seen = (k <= q) & (q < reach[k])
             return seen & (positions[q] - positions[k] < window) if window else seen
 
-        masks[window] = create_block_mask(sees, None, None, total, total, device=device)
+        make = _compiled(create_block_mask) if device.type == "cuda" else create_block_mask  # eager makes T x T first
+        masks[window] = make(sees, None, None, total, total, device=device)
     return masks[window]
 
 
@@ -331,11 +335,29 @@ def reaches(segments: Tensor) -> tuple[Tensor, Tensor]:
 # -- in a model of transformers
 
 
+_windows: set[int] | None = None
+"""While `windows_seen` lasts, the windows that layers have asked for."""
+
+
+@contextmanager
+def windows_seen() -> Iterator[set[int]]:
+    """Collects the windows that a model's layers hand to the attention function; 0 for none."""
+    global _windows
+    seen: set[int] = set()
+    _windows = seen
+    try:
+        yield seen
+    finally:
+        _windows = None
+
+
 def _forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, segments: Tensor,
     scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """What transformers calls in every attention layer."""
+    if _windows is not None:
+        _windows.add(sliding_window or 0)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     settings = (segments, scale, sliding_window or 0, softcap or 0.0)
     if query.is_cuda:

@@ -3,7 +3,7 @@
 In a tree, rows that begin alike share what they begin with: a pair's prompt, the turns that two transcripts have in
 common. Each shared token is computed once and nothing is padded. A tree is a list of segments in depth-first order; a
 token sees its own segment up to itself and the segments on the path from the root. Models whose layers cannot be
-packed so (see `attention.packs`) get one row a line, padded on the right. Both give the same log-probabilities.
+packed so (see `packing.why_not`) get one row a line, padded on the right. Both give the same log-probabilities.
 """
 
 from __future__ import annotations

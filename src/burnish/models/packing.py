@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from burnish.models.attention import windows_seen
 from burnish.models.chat import Rendered
 from burnish.models.layout import lay_out
 from burnish.models.logprobs import backbone_of, hidden_states
@@ -24,15 +25,20 @@ def why_not(model: Any) -> str:
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or [])
-    foreign = sorted(kind for kind in kinds if "attention" not in kind or "linear" in kind)
+    foreign = sorted(kind for kind in kinds if kind not in ("full_attention", "sliding_attention"))
     if foreign:
         return f"layers of type {', '.join(foreign)} cannot be packed"
-    if getattr(config, "attention_dropout", 0.0):
+    if any(getattr(config, name, 0.0) for name in ("attention_dropout", "attn_pdrop", "attn_dropout")):
         return "attention dropout is on"
     try:
-        difference = _difference(model, int(config.vocab_size))
+        with windows_seen() as windows:
+            difference = _difference(model, int(config.vocab_size))
     except (TypeError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         return f"its attention cannot be replaced ({error})"
+    narrow = "sliding_attention" in kinds or (not kinds and getattr(config, "use_sliding_window", True)
+                                              and getattr(config, "sliding_window", None))  # fmt: skip
+    if narrow and not any(windows):
+        return "its layers have a window that only a mask tells"
     tolerance = TOLERANCE.get(next(model.parameters()).dtype, 0.15)
     return "" if difference <= tolerance else f"packed rows differ from separate ones by {difference:.2g}"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from burnish.objectives.parts import LossOutput, PairLogprobs, PairObjective, pair_metrics
 
@@ -132,7 +132,7 @@ class DPO(PairObjective):
     """Chance that a preference label is wrong."""
     sft: float = Field(default=0.0, ge=0)
     """Weight of the chosen answer's negative log-likelihood per token (nats). Keeps chosen answers likely, where DPO
-    alone may lower both (arXiv:2404.19733)."""
+    alone may lower both (arXiv:2404.19733). With `tail` below 1, of its discounted likelihood."""
     divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] = "reverse_kl"
     """What keeps the model near the reference; reverse KL is DPO's own (arXiv:2309.16240)."""
     alpha: float = 0.5
@@ -141,6 +141,12 @@ class DPO(PairObjective):
     """Weight of the tokens by which the longer answer exceeds the shorter (LD-DPO); below 1 length counts less."""
     tau: float = Field(default=0.05, gt=0)
     """Temperature of DiscoPOP's blend."""
+
+    @model_validator(mode="after")
+    def _sorted_ratios_have_one_divergence(self) -> DPO:
+        if self.whole_step and self.divergence != "reverse_kl":
+            raise ValueError("aot sorts log-ratios, so its divergence is reverse_kl")
+        return self
 
     @property
     def mix(self) -> Mapping[str, float]:

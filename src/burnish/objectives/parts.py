@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from burnish.config import Config
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class PairObjective(Config):
     needs_reference: ClassVar[bool] = True
     whole_step: ClassVar[bool] = False
     """Whether all pairs of a step must be seen at once, in one micro-batch."""
-    tail: float = 1.0
+    tail: float = Field(default=1.0, gt=0, le=1)
     """Weight of the tokens by which the longer answer exceeds the shorter."""
 
     def loss(self, policy: PairLogprobs, reference: PairLogprobs) -> LossOutput:

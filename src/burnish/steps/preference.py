@@ -9,6 +9,7 @@ from burnish.config import Table
 from burnish.data.io import read_pairs
 from burnish.errors import Problem
 from burnish.objectives import OBJECTIVES
+from burnish.objectives.parts import PairObjective
 from burnish.steps.base import MODEL, Inputs, Running, View
 from burnish.steps.rendering import check_rendering, render_all
 from burnish.steps.sft import Training
@@ -30,6 +31,10 @@ class Preference(Training):
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
+        objective = OBJECTIVES.build(self.objective)
+        if getattr(objective, "unit", None) == self.unit and not isinstance(objective, PairObjective):
+            yield Problem("this objective is not made for pairs", "objective",
+                          "derive it from burnish.objectives.parts:PairObjective")  # fmt: skip
         rows = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
         yield from check_rendering(view, self.model, rows, render_pair)
 

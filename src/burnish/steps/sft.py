@@ -89,8 +89,14 @@ class Training(Step):
         """The manifest's summary."""
         lost = "".join(f", {count} rows dropped: {why}" for why, count in kept.dropped.items())
         cut = f", {kept.truncated} rows truncated" if kept.truncated else ""
+        speed = result.tokens / max(result.seconds, 1e-9)
+        size = size_of(model)
+        # 2 operations a weight and token forward, 2 for the hidden states backward, 2 for the weights that train.
+        share = (4 if self.lora else 6) * size.parameters * speed / hardware.matmul_rate() if size else None
         return {
             "training": asdict(result),
+            "tokens_per_second": speed,
+            "utilisation": share,  # of what a bare matrix product reaches; tokens that rows share count for each row
             "unit": self.unit,
             "rows_in": len(kept.rows) + sum(kept.dropped.values()),
             "rows": len(kept.rows),
@@ -98,7 +104,8 @@ class Training(Step):
             "truncated": kept.truncated,
             "template": template,
             **work_done(len(kept.rows) * self.train.epochs, model),
-            "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps{lost}{cut}",
+            "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
+            f" {speed:,.0f} tokens/s{lost}{cut}",
         }
 
 

@@ -61,7 +61,7 @@ class Optimization(Config):
     changes results only by rounding."""
     compile: bool = False
     """Compile the model's layers before training. Costs a minute or two at the start (kept for later runs), needs a C++
-    compiler on a CPU, and changes results only by rounding."""
+    compiler on a CPU, and changes results only by rounding, and the draws of dropout where there is some."""
 
     def micro(self, device: str) -> int:
         """Tokens in one forward pass on a device. A CPU is fastest while a pass fits its caches."""

@@ -31,6 +31,8 @@ class Progress:
     learned: int = 0
     """Tokens or pairs that the loss was taken over."""
     seconds: float = 0.0
+    budget: int = 0
+    """Tokens of a micro-batch since memory ran out; 0 while it has not."""
     loss_first: float | None = None
     loss_last: float | None = None
 

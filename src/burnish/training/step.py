@@ -41,8 +41,8 @@ def train(
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done.
 
-    Before the first step the longest rows go through the model once and are forgotten: if memory does not suffice, that
-    is known at once. When it runs out, then or later, micro-batches are halved and the step is done again.
+    Before the first step the longest rows go through the model once and are forgotten: if memory does not suffice for
+    them, that is known at once. When it runs out, then or later, micro-batches are halved and the step is done again.
 
     Args:
         lengths: tokens of every row. micros: see `Micros`.
@@ -55,6 +55,7 @@ def train(
     check_any(len(lengths))
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
+    _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     _seed(lm, seed)
     optimizer = MasterOptimizer(
         [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
@@ -63,7 +64,7 @@ def train(
     needed = max(1, round(len(lengths) * optimization.epochs))
     plan = steps_of(len(lengths), optimization.batch_size, total, needed, seed, optimization.shuffle)
     keeper = Keeper(folder, optimizer, checkpoint_every_s)
-    run = _Run(lm, micros, optimizer, optimization.micro(lm.device), label)
+    run = _Run(lm, micros, optimizer, keeper.progress.budget or optimization.micro(lm.device), label)
     lm.model.train(dropout)
     with (
         compiled_layers(lm.model, optimization.compile),
@@ -75,9 +76,10 @@ def train(
             run.rehearse(longest[: optimization.batch_size])
         for step in range(keeper.progress.step, len(plan)):
             row = run.step(plan[step], step, optimization.rate(step, len(plan)))
+            keeper.progress.budget = run.budget if run.budget < optimization.micro(lm.device) else 0
             keeper.record(row, int(row.pop("units")))
             tick.advance()
-            tick.tell(f"loss {row['loss']:.3f}")
+            tick.tell(f"loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s")
             if after:
                 after(step, row)
             if interrupted():
@@ -135,7 +137,15 @@ class _Run:
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
                                 hint="lower the learning rate, or train in float32")  # fmt: skip
-        norm = self.optimizer.step(rate)
+        try:
+            norm = self.optimizer.step(rate)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"{self.label}: memory does not suffice for the optimiser's masters and moments",
+                hint="train an adapter (`lora: {rank: 16}`), or use a smaller model",
+            ) from error
         seconds = time.perf_counter() - began
         return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
                 "units": count}  # fmt: skip
@@ -181,7 +191,8 @@ class _Run:
         if self.budget < SMALLEST:
             raise TrainingError(
                 f"{self.label}: memory does not suffice for a micro-batch of {largest} tokens",
-                hint="shorten rows (`max_tokens`), train an adapter (`lora: {rank: 16}`), or use a smaller model",
+                hint="shorten rows (`max_tokens`), train an adapter (`lora: {rank: 16}`), or use a smaller model; for a"
+                " loss that must see a whole step at once, lower `batch_size`",
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 def train_supervised(
     lm: LanguageModel, rows: Sequence[Rendered], objective: SFT, optimization: Optimization, *, seed: int, folder: Path,
-    checkpoint_every_s: float = 60.0,
+    checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train on conversations. `folder` holds metrics.jsonl and the checkpoint that a killed run resumes from.
 
-    The loss of a step is the mean over all of its learned tokens, however they are spread over rows and micro-batches.
+    `after` is called with every step's number and metrics. The loss of a step is the mean over all of its learned
+    tokens, however they are spread over rows and micro-batches.
     Raises TrainingError for a row that is longer than the context.
     """
 
@@ -43,4 +44,4 @@ def train_supervised(
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
 
     return train(lm, [len(row.ids) for row in rows], micros, optimization, label="supervised", seed=seed, folder=folder,
-                 checkpoint_every_s=checkpoint_every_s)  # fmt: skip
+                 checkpoint_every_s=checkpoint_every_s, after=after)  # fmt: skip

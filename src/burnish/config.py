@@ -6,7 +6,6 @@ mistake anywhere is reported as `file:line: key: what`, all mistakes at once. No
 
 from __future__ import annotations
 
-import importlib
 import types
 import typing
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from burnish.errors import BurnishError, ConfigError, Problem
-from burnish.registry import Registry, split_choice, suggest
+from burnish.registry import Registry, split_choice, suggest, table_at
 
 Key = tuple[str | int, ...]
 Mark = TypeVar("Mark")
@@ -53,9 +52,7 @@ class Table:
     form: Literal["any", "mapping"] = "any"
 
     def load(self) -> Registry:
-        module, _, name = self.registry.partition(":")
-        table: Registry = getattr(importlib.import_module(module), name)
-        return table
+        return table_at(self.registry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,13 @@ class Registry:
         return self.resolve(name)(**settings)
 
 
+def table_at(place: str) -> Registry:
+    """The registry at "module:NAME"."""
+    module, _, name = place.partition(":")
+    table: Registry = getattr(importlib.import_module(module), name)
+    return table
+
+
 def split_choice(choice: str | dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
     """`name` or `{name: {settings}}` as (name, settings); `{use: ./file.py:Class, ...settings}` is accepted too."""
     if isinstance(choice, str):

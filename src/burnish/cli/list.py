@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from burnish.cli.options import AsJson, StorePath, open_store, print_json
-from burnish.config import Table
 from burnish.errors import ConfigError
-from burnish.registry import suggest
+from burnish.registry import suggest, table_at
 
 TABLES = {
     "steps": "burnish.steps:STEPS",
@@ -53,7 +52,7 @@ def command(
 
 
 def _table(registry: str) -> list[dict[str, str]]:
-    return [{"name": row.name, "summary": row.summary, "source": row.source} for row in Table(registry).load()]
+    return [{"name": row.name, "summary": row.summary, "source": row.source} for row in table_at(registry)]
 
 
 def _stored(what: str, store: StorePath) -> list[dict[str, str]]:

@@ -11,8 +11,6 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
-
 from burnish.errors import BurnishError, ConfigError, EvaluationError
 from burnish.registry import Entry, Registry, split_choice
 from burnish.types import Example, Score
@@ -52,6 +50,8 @@ def row_grader(choice: Any) -> dict[str, dict[str, Any]]:
     """
     if not isinstance(choice, str | dict):
         raise EvaluationError(f"a grader is a name or {{name: {{settings}}}}, got {choice!r}")
+    from pydantic import ValidationError  # here, so that the table can be listed without it
+
     try:
         name, settings = split_choice(choice, REWARDS.kind)
         if ".py:" in name:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from burnish.errors import ConfigError, EvaluationError
-from burnish.evaluation.tasks.base import Task
 from burnish.registry import Entry, Registry, split_choice
 from burnish.types import Example
 from burnish.workspace import file_digest
+
+if TYPE_CHECKING:
+    from burnish.evaluation.tasks.base import Task
 
 _PEBBLE = "burnish.evaluation.tasks.pebble"
 

@@ -66,7 +66,8 @@ def test_the_mask_for_gpus_is_the_same_rule(window: int, softcap: float) -> None
 
 def test_torch_agrees_that_the_operator_is_well_formed() -> None:
     query, key, value = inputs()
-    torch.library.opcheck(
+    found = torch.library.opcheck(
         torch.ops.burnish.tree_attention.default, (query, key, value, segments(), 0.3, 16, 5.0),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )  # fmt: skip
+    assert set(found.values()) == {"SUCCESS"}

@@ -18,6 +18,7 @@ from torch import Tensor
 from burnish.engines.base import Prompt, Scored, Usage
 from burnish.errors import EngineError
 from burnish.log import Ticker, ticker
+from burnish.models.layout import common
 from burnish.models.load import LanguageModel, load_model
 from burnish.models.logprobs import backbone_of, head_logprobs, head_of, logits_of
 from burnish.rng import seed_for
@@ -194,7 +195,7 @@ class LocalEngine:
             return ids, [self.lm.tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
         wholes = [self._ids(prompt + option) for option in options]
         # A token may reach across the border: the shared part is then shorter than the prompt, and the rest is scored.
-        shared = min(len(ids), *(_common(ids, whole) for whole in wholes))
+        shared = min(len(ids), *(common(ids, whole) for whole in wholes))
         return ids[:shared], [whole[shared:] for whole in wholes]
 
     def _score(self, pairs: list[tuple[list[int], list[list[int]]]]) -> list[list[Scored]]:
@@ -311,11 +312,3 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ranked.cumsum(-1) - ranked
     return torch.zeros_like(probabilities).scatter(1, order, ranked * (before < top_p))
-
-
-def _common(left: list[int], right: list[int]) -> int:
-    """Length of the common beginning."""
-    for place, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return place
-    return min(len(left), len(right))

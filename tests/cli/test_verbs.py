@@ -102,6 +102,12 @@ def test_shipped_recipes_have_no_problem(name: str, burnish: Burnish, tmp_path: 
     assert said.code == 0, said.err
 
 
+def test_a_missing_test_file_is_one_problem_and_not_two(burnish: Burnish, finished: Finished, tmp_path: Path) -> None:
+    missing = f"suites.dev.tasks=[{{jsonl: {{path: {tmp_path}/none.jsonl}}}}]"
+    said = burnish("plan", finished.recipe, "--store", tmp_path / "store", "--set", missing)
+    assert said.code == 2 and "no such file" in said.err and "log-probability" not in said.err
+
+
 def test_check_proves_every_training_step(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
     said = burnish("check", finished.recipe, "--store", finished.store, "-n", 4)
     assert said.code == 0, said.out + said.err

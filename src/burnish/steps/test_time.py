@@ -54,7 +54,7 @@ class TestTime(Decoding):
         yield from check_models(view, [self.model], "model")
         if self.suite not in view.suites:
             yield Problem(f"there is no suite '{self.suite}'", "suite", suggest(self.suite, list(view.suites)))
-        elif all(isinstance(item, Example) and item.choices for item in view.sample(SUITE + self.suite)):
+        elif (items := view.sample(SUITE + self.suite)) and all(isinstance(i, Example) and i.choices for i in items):
             yield Problem(f"the items of '{self.suite}' are scored by log-probability, so there is nothing to sample",
                           "suite", "name a suite with items that are answered in words")  # fmt: skip
 

@@ -14,7 +14,7 @@ from burnish.models.load import load_model
 from burnish.objectives.dpo import DPO
 from burnish.objectives.sft import SFT
 from burnish.training.optim import Optimization
-from burnish.training.preference import RenderedPair, reference_logprobs, train_preference
+from burnish.training.preference import RenderedPair, pair_reference, train_preference
 from burnish.training.state import METRICS
 from burnish.training.supervised import train_supervised
 from burnish.types import Message
@@ -54,7 +54,7 @@ def main() -> None:
         ]
         lm = lm if options.full else attach(lm, Lora(rank=16, alpha=32), 0)
         began = time.perf_counter()
-        reference = reference_logprobs(lm, both, folder, train)
+        reference = pair_reference(lm, both, folder, train)
         reference_seconds = time.perf_counter() - began
         train_preference(lm, both, reference, DPO(beta=0.1), train, seed=0, folder=folder)
     steps = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]

@@ -22,7 +22,7 @@ from burnish.models.chat import ChatTemplate
 from burnish.models.load import load_model, load_tokenizer
 from burnish.objectives.dpo import DPO
 from burnish.training.optim import Optimization
-from burnish.training.preference import RenderedPair, reference_logprobs, train_preference
+from burnish.training.preference import RenderedPair, pair_reference, train_preference
 from burnish.types import PreferencePair
 
 
@@ -41,7 +41,7 @@ def seconds(folder: Path, pairs: list[PreferencePair], trees: bool) -> tuple[flo
     train = Optimization(learning_rate=1e-4, batch_size=8, shuffle=False)
     with tempfile.TemporaryDirectory() as name:
         began = time.perf_counter()
-        reference = reference_logprobs(lm, rows, Path(name), train)
+        reference = pair_reference(lm, rows, Path(name), train)
         result = train_preference(lm, rows, reference, DPO(), train, seed=0, folder=Path(name))
         return time.perf_counter() - began, result.loss_first
 

@@ -10,7 +10,7 @@ import pytest
 from burnish import code
 
 LAYERS = [
-    {"types", "errors", "log", "rng", "code", "hardware"},
+    {"types", "errors", "log", "rng", "code", "hardware", "parallel"},
     {"registry", "workspace"},
     {"config", "ledger"},
     {"models", "engines", "objectives", "merging"},
@@ -24,7 +24,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-WITHIN = {("engines", "models"), ("objectives", "models"), ("merging", "models"), ("judges", "rewards"),
+WITHIN = {("log", "parallel"), ("engines", "models"), ("objectives", "models"), ("merging", "models"), ("judges", "rewards"),
           ("evaluation", "data"), ("test_time", "evaluation")}  # fmt: skip
 """Neighbours on one layer that may be used: (user, used)."""
 
@@ -60,7 +60,7 @@ def test_imports_point_down(module: str) -> None:
 def test_siblings_do_not_import_each_other(folder: str) -> None:
     """Plug-in files stand alone; what they share is in parts.py, base.py or rendering.py."""
     shared = {"parts", "base", "rendering", "estimate"}
-    kinds = {"measure", "sft", "merge"} if folder == "steps" else set()  # settings that other steps extend
+    kinds = {"measure", "training", "sft", "merge"} if folder == "steps" else set()  # settings that other steps extend
     prefix = f"burnish.{folder}."
     for module in (name for name in modules() if name.startswith(prefix)):
         for name in imported(module):

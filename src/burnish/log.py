@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from burnish import parallel
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,7 +27,9 @@ def console() -> Console:
 
 
 def note(text: str) -> None:
-    """Say one line; a run also keeps it in its log.txt."""
+    """Say one line; a run also keeps it in its log.txt. Of several processes, the leader speaks."""
+    if not parallel.leads():
+        return
     console().print(text, markup=False)
     for listen in _listeners:
         listen(text)
@@ -73,7 +77,8 @@ def ticker(label: str, total: float | None, unit: str, done: float = 0) -> Itera
         rich_progress.TextColumn("{task.fields[text]}"),
     ]
     # Off a terminal a bar would only fill a log file with control characters.
-    with rich_progress.Progress(*columns, console=console(), transient=True, disable=not sys.stderr.isatty()) as bar:
+    quiet = not sys.stderr.isatty() or not parallel.leads()
+    with rich_progress.Progress(*columns, console=console(), transient=True, disable=quiet) as bar:
         yield Ticker(bar, bar.add_task(label, total=total, completed=int(done), text=""))
 
 

@@ -20,12 +20,21 @@ class Message:
 
     role: Role
     content: str
-    train: bool | None = None
-    """Whether this turn's tokens are learned. None: assistant turns are, the others are not."""
+    train: bool | float | None = None
+    """Whether this turn's tokens are learned, or how much each of them counts. None: assistant turns are learned."""
+
+    @property
+    def weight(self) -> float:
+        """How much each token of this turn counts in the loss."""
+        return float(self.role == "assistant" if self.train is None else self.train)
 
     @property
     def trains(self) -> bool:
-        return self.role == "assistant" if self.train is None else self.train
+        return self.weight > 0
+
+
+STEP = "\n\n"
+"""What stands between the steps of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,10 @@ class Example:
     """Answers to compare by log-probability; `target` is then the gold one's text."""
     source: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    label: float | None = None
+    """How good its answer was found, 0 to 1: an answer of 1 is to be imitated, one of 0 to be avoided."""
+    step_labels: tuple[float, ...] = ()
+    """How right each step of its answer is, 0 to 1; `STEP` separates the steps."""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -125,8 +138,9 @@ def _messages(rows: list[dict[str, Any]]) -> tuple[Message, ...]:
 
 def example_from_row(row: dict[str, Any]) -> Example:
     """Inverse of `as_row` for examples."""
-    rest = {key: row[key] for key in ("target", "grader", "source", "meta") if key in row}
-    return Example(row["id"], _messages(row["messages"]), choices=tuple(row.get("choices", ())), **rest)
+    rest = {key: row[key] for key in ("target", "grader", "source", "meta", "label") if key in row}
+    return Example(row["id"], _messages(row["messages"]), choices=tuple(row.get("choices", ())),
+                   step_labels=tuple(row.get("step_labels", ())), **rest)  # fmt: skip
 
 
 def pair_from_row(row: dict[str, Any]) -> PreferencePair:

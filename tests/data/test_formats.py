@@ -19,6 +19,8 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], tuple[Message, ...]]]] = {
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]},
                        {"role": "assistant", "content": "Hello", "train": False}]},
          (U, Message("assistant", "Hello", train=False))),
+        ({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 0.5}]},
+         (U, Message("assistant", "Hello", train=0.5))),
     ],
     "sharegpt": [
         ({"conversations": [{"from": "system", "value": "Be kind"}, {"from": "human", "value": "Hi"},
@@ -40,6 +42,9 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], tuple[Message, ...]]]] = {
         ({"prompt": [{"role": "user", "content": "Hi"}],
           "completion": [{"role": "assistant", "content": "Hello"}]}, (U, A)),
     ],
+    "labelled": [({"prompt": "Hi", "completion": "Hello", "label": False}, (U, A))],
+    "stepwise": [({"prompt": "Hi", "completions": ["Well, ", "hello"], "labels": [True, 0.25]},
+                  (U, Message("assistant", "Well,\n\nhello")))],
     "question_answer": [({"question": "Hi", "answer": "Hello"}, (U, A))],
 }  # fmt: skip
 CASES = [(name, row, turns) for name, cases in EXAMPLES.items() for row, turns in cases]
@@ -50,6 +55,29 @@ def test_conversations(name: str, row: dict[str, Any], turns: tuple[Message, ...
     assert detect(row) == name
     found = convert(row, name, "f:1")
     assert isinstance(found, Example) and found.messages == turns and found.source == "f:1"
+
+
+def test_labels_are_kept() -> None:
+    found = convert({"prompt": "Hi", "completion": "Hello", "label": True}, "labelled", "f")
+    assert isinstance(found, Example) and found.label == 1.0
+    found = convert({"prompt": "Hi", "completions": ["a", "b"], "labels": [1, 0.25]}, "stepwise", "f")
+    assert isinstance(found, Example) and found.step_labels == (1.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("labelled", {"prompt": "a", "completion": "b", "label": "good"}, "label is 'good'"),
+        ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [1, 0]}, "not lists of one length"),
+        ("stepwise", {"prompt": "a", "completions": ["b\n\nc"], "labels": [1]}, "step 0 holds an empty line"),
+        ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [2]}, "label 0 is 2"),
+        ("messages", {"messages": [{"role": "user", "content": "a"},
+                                   {"role": "assistant", "content": "b", "weight": -1}]}, "the weight -1"),
+    ],
+)  # fmt: skip
+def test_labels_that_say_nothing_are_refused(name: str, row: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        convert(row, name, "f")
 
 
 PAIRS: list[tuple[dict[str, Any], tuple[Message, ...], float | None]] = [

@@ -21,9 +21,10 @@ from burnish.objectives.dpo import DPO
 from burnish.objectives.parts import LossOutput, PairLogprobs, PairObjective
 from burnish.objectives.reference_free import CPO, ORPO, SimPO
 from burnish.objectives.sft import SFT
+from burnish.training.answers import REFERENCE
 from burnish.training.batch import steps_of
 from burnish.training.optim import Optimization
-from burnish.training.preference import REFERENCE, RenderedPair, discounted, reference_logprobs, train_preference
+from burnish.training.preference import RenderedPair, discounted, pair_reference, train_preference
 from burnish.training.state import CHECKPOINT, METRICS, TrainResult
 from burnish.training.step import _Run
 from burnish.training.supervised import train_supervised
@@ -224,7 +225,7 @@ def align(
     out.mkdir(exist_ok=True)
     lm = load_model(folder, dtype="float32")
     optimization = Optimization(**{"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, **settings})  # type: ignore[arg-type]
-    reference = reference_logprobs(lm, pairs(lm), out, optimization)
+    reference = pair_reference(lm, pairs(lm), out, optimization)
     lm = attach(lm, lora, seed=1) if lora else lm
     return lm, train_preference(lm, pairs(lm), reference, objective or DPO(), optimization, seed=0, folder=out)
 
@@ -250,28 +251,30 @@ def test_dropout_is_off_for_policy_and_reference(lora: Lora | None, tmp_path: Pa
 def test_pairs_are_needed(llama: Path, tmp_path: Path) -> None:
     lm = load_model(llama, dtype="float32")
     with pytest.raises(TrainingError, match="no rows"):
-        reference_logprobs(lm, [], tmp_path, Optimization())
+        pair_reference(lm, [], tmp_path, Optimization())
 
 
 def test_the_reference_is_per_token_computed_once_and_exact(folder: Path, tmp_path: Path) -> None:
     lm = load_model(folder, dtype="float32")
-    found = reference_logprobs(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64))
-    sums = found.sums(pairs(lm))
+    found = pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64))
+    sums = found.sums("rejected", [pair.rejected for pair in pairs(lm)])
     for number, pair in enumerate(pairs(lm)):
         with torch.no_grad():
             values = lm.model(input_ids=torch.tensor([pair.rejected.ids])).logits[0].log_softmax(-1)
         turn = pair.rejected.turns[0]
         plain = sum(float(values[place - 1, pair.rejected.ids[place]]) for place in range(turn.start, turn.stop))
-        assert float(sums.rejected[number]) == pytest.approx(plain, abs=1e-3)
+        assert float(sums[number]) == pytest.approx(plain, abs=1e-3)
     before = (tmp_path / REFERENCE).stat().st_mtime_ns
-    again = reference_logprobs(lm, pairs(lm), tmp_path, Optimization())
-    assert (tmp_path / REFERENCE).stat().st_mtime_ns == before and torch.equal(again.chosen, found.chosen)
+    again = pair_reference(lm, pairs(lm), tmp_path, Optimization())
+    assert (tmp_path / REFERENCE).stat().st_mtime_ns == before and torch.equal(
+        again.sides["chosen"], found.sides["chosen"]
+    )
 
 
 def test_another_reference_than_the_start_is_noticed(llama: Path, tmp_path: Path) -> None:
     other = load_model(tiny.tiny_model("llama", tmp_path / "other", seed=1), dtype="float32")
     lm = load_model(llama, dtype="float32")
-    reference = reference_logprobs(other, pairs(lm), tmp_path, Optimization())
+    reference = pair_reference(other, pairs(lm), tmp_path, Optimization())
     with pytest.raises(TrainingError, match="it must be zero"):
         train_preference(lm, pairs(lm), reference, DPO(), Optimization(), seed=0, folder=tmp_path)
 
@@ -355,7 +358,7 @@ def test_every_kind_of_pair_objective_trains(objective: PairObjective, llama: Pa
     lm = load_model(llama, dtype="float32")
     made = pairs(lm)
     settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=4, micro_tokens=64)
-    reference = reference_logprobs(lm, made, tmp_path, settings) if objective.needs_reference else None
+    reference = pair_reference(lm, made, tmp_path, settings) if objective.needs_reference else None
     result = train_preference(lm, made, reference, objective, settings, seed=0, folder=tmp_path)
     assert result.loss_last < result.loss_first
     assert result.metrics["accuracy"] == 1.0

@@ -15,7 +15,7 @@ from burnish.types import Example, Message, PreferencePair
 
 if TYPE_CHECKING:
     from burnish.recipe.plan import Plan, Planned
-    from burnish.steps.sft import Training
+    from burnish.steps.training import Training
     from burnish.training.checks import Proof
 
 
@@ -63,7 +63,7 @@ PAIR = "answer of a pair"
 
 
 def _steps(plan: Plan, n: int) -> Iterator[tuple[str, Iterator[Proof]]]:
-    from burnish.steps.sft import Training
+    from burnish.steps.training import Training
 
     for planned in plan.steps.values():
         step = planned.node.step

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any
 
-from burnish import __version__
+from burnish import __version__, parallel
 from burnish.errors import BurnishError, ConfigError, Problems
 from burnish.registry import suggest
 
@@ -118,7 +118,8 @@ def _say(text: str, arguments: list[str], error: BurnishError | None = None) -> 
             found |= {"what": error.what, "where": error.where, "try": error.hint}
         print(json.dumps(found))
         return
-    print(f"burnish: {text}", file=sys.stderr)
+    if parallel.leads():
+        print(f"burnish: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from burnish import parallel
 from burnish.cli.options import AsJson, Overrides, RecipePath, StorePath, open_store, print_json
 from burnish.ledger import ledger, shares
-from burnish.recipe.load import load_recipe
+from burnish.recipe.load import Recipe, load_recipe
 from burnish.recipe.plan import Plan
-from burnish.recipe.run import RunResult, run_plan
+from burnish.recipe.run import RunResult, help_plan, run_plan
 from burnish.recipe.seeds import Across, across
 
 
@@ -28,13 +30,37 @@ def command(
 
     Finished steps are taken from the store. A run that was stopped or killed goes on where it was when the same
     command is given again. Results, checkpoints and the report stay in the store.
+
+    \b
+    Several processes, on a machine with several GPUs for example, share the training steps:
+      torchrun --nproc-per-node 2 -m burnish run mine.yaml
+    Each holds the whole model; `train: {shard: true}` splits it (FSDP2).
     """
+    with parallel.together():
+        if parallel.leads():
+            _lead(recipe, overrides, store, seeds, as_json)
+        else:
+            _help(recipe, overrides, store, seeds)
+
+
+def _help(recipe: Path, overrides: list[str] | None, store: Path | None, seeds: int) -> None:
+    """Do a helper's share of the recipe with every seed."""
+    first = load_recipe(recipe, overrides).config.seed
+    for seed in range(first, first + seeds):
+        help_plan(Plan(_with_seed(recipe, overrides, seed, seeds), open_store(store)))
+
+
+def _with_seed(recipe: Path, overrides: list[str] | None, seed: int, seeds: int) -> Recipe:
+    return load_recipe(recipe, [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])])
+
+
+def _lead(recipe: Path, overrides: list[str] | None, store: Path | None, seeds: int, as_json: bool) -> None:
+    """Run the recipe with every seed, and say what came out."""
     results = []
     first = load_recipe(recipe, overrides).config.seed
     for seed in range(first, first + seeds):
         began = time.perf_counter()
-        loaded = load_recipe(recipe, [*(overrides or []), *([f"seed={seed}"] if seeds > 1 else [])])
-        results.append(run_plan(Plan(loaded, open_store(store))))
+        results.append(run_plan(Plan(_with_seed(recipe, overrides, seed, seeds), open_store(store))))
         if not as_json:
             _print(results[-1], time.perf_counter() - began)
     if as_json:

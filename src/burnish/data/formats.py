@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from burnish.errors import DataError, EvaluationError
 from burnish.rewards import row_grader
-from burnish.types import ROLES, Example, Message, PreferencePair
+from burnish.types import ROLES, STEP, Example, Message, PreferencePair
 from burnish.workspace import digest
 
 ALIASES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatbot": "assistant",
@@ -84,10 +85,18 @@ def _messages(rows: Any, role_key: str, content_key: str) -> tuple[Message, ...]
         role = ALIASES.get(role, role)
         if role not in ROLES:
             raise DataError(f"turn {number} has the unknown role '{row[role_key]}'", hint="roles: " + ", ".join(ROLES))
-        train = row.get("train", row.get("weight"))
-        messages.append(Message(role, _text(row[content_key], f"turn {number} ({role})"),  # type: ignore[arg-type]
-                                None if train is None else bool(train)))  # fmt: skip
+        weight = _weight(row.get("train", row.get("weight")), number)
+        messages.append(Message(role, _text(row[content_key], f"turn {number} ({role})"), weight))  # type: ignore[arg-type]
     return tuple(messages)
+
+
+def _weight(value: Any, number: int) -> bool | float | None:
+    """A turn's `train` or `weight`: yes or no, or how much each of its tokens counts."""
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise DataError(f"turn {number} has the weight {value!r}", hint="true, false, or a number from 0 on")
+    return bool(value) if value in (0, 1) else float(value)
 
 
 def _checked(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -220,12 +229,42 @@ def _from_completion(row: Row, source: str) -> Converted:
     return _single(row["prompt"], row["completion"], row, source)
 
 
+def _labelled(row: Row, source: str) -> Converted:
+    found = _from_completion(row, source)
+    assert isinstance(found, Example)
+    return replace(found, label=_label(row["label"], "label"))
+
+
+def _label(value: Any, what: str) -> float:
+    """A judgment: true, false, or how good from 0 to 1."""
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise DataError(f"{what} is {value!r}", hint="true, false, or a number from 0 to 1")
+    return float(value)
+
+
+def _stepwise(row: Row, source: str) -> Converted:
+    steps, labels = row["completions"], row["labels"]
+    if not isinstance(steps, list) or not isinstance(labels, list) or not steps or len(steps) != len(labels):
+        raise DataError("`completions` and `labels` are not lists of one length")
+    texts = [_text(step, f"step {number}").strip() for number, step in enumerate(steps)]
+    broken = [number for number, text in enumerate(texts) if STEP in text]
+    if broken:
+        raise DataError(f"step {broken[0]} holds an empty line, which separates steps")
+    found = _from_completion({**row, "completion": STEP.join(texts)}, source)
+    assert isinstance(found, Example)
+    return replace(found, step_labels=tuple(_label(label, f"label {n}") for n, label in enumerate(labels)))
+
+
 FORMATS = [
     Format("preference", "prompt, chosen, rejected: text, messages or transcripts", _keys("chosen", "rejected"),
            _preference),
     Format("messages", "messages: [{role, content}]", _keys("messages"), _from_messages),
     Format("sharegpt", "conversations: [{from, value}]", _keys("conversations"), _from_sharegpt),
     Format("alpaca", "instruction, input, output", _keys("instruction", "output"), _alpaca),
+    Format("stepwise", "prompt, completions (the steps), labels: how right each step is", _keys("prompt", "completions",
+           "labels"), _stepwise),
+    Format("labelled", "prompt, completion, label: an answer and whether it is good", _keys("prompt", "completion",
+           "label"), _labelled),
     Format("prompt_completion", "prompt, completion", _keys("prompt", "completion"), _from_completion),
     Format("question_answer", "question, answer; `#### N` in the answer is graded", _keys("question", "answer"),
            _question_answer),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from burnish.config import Config
 from burnish.log import note
@@ -31,12 +32,29 @@ class Lora(Config):
     """Divide by the root of the rank, which keeps the scale at high ranks (arXiv:2312.03732)."""
     dora: bool = False
     """Learn magnitude and direction apart (arXiv:2402.09353); slower."""
+    init: Literal["zero", "pissa", "orthogonal"] = "zero"
+    """How the adapter starts. zero: A random, B zero. pissa: with the largest singular values of each matrix, which are
+    taken out of it (arXiv:2404.02948); saved as an ordinary adapter of twice the rank. orthogonal: A and B orthogonal
+    to each other, their product zero."""
+    also: list[Literal["embeddings", "head"]] = Field(default_factory=list)
+    """What trains whole beside the adapter, for new tokens or another language. Where the two are one matrix, it
+    trains, and stays one."""
+    quantize: bool = False
+    """QLoRA: hold the frozen matrices in four bits (NF4, arXiv:2305.14314). Needs the package bitsandbytes. The adapter
+    is served on the model as it is on disk."""
+
+    @model_validator(mode="after")
+    def _singular_values_need_whole_weights(self) -> Lora:
+        if self.init == "pissa" and self.quantize:
+            raise ValueError("pissa takes singular values out of the weights, which four bits cannot hold: leave"
+                             " `quantize` or `init` out")  # fmt: skip
+        return self
 
 
 def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     """The model with a fresh adapter that trains while all else is frozen. An adapter that is there is trained on.
 
-    B starts at zero, so the model's answers do not change. Raises ModelError when no matrix has a target's name.
+    The model's answers do not change by it. Raises ModelError when no matrix has a target's name.
     """
     if hasattr(lm.model, "peft_config"):
         (settings,) = lm.model.peft_config.values()
@@ -47,14 +65,20 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
 
     from burnish.errors import ModelError
 
+    scores = lm.gives == "scores"
+    extra = [*(_module_names(lm.model, lora.also)), *(["score"] if scores else [])]
+    tied = bool(lora.also) and bool(getattr(lm.config, "tie_word_embeddings", False))
     settings = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha or 2 * lora.rank,  # type: ignore[arg-type]  # peft divides it, any number will do
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
+        init_lora_weights=True if lora.init == "zero" else lora.init,
+        modules_to_save=extra or None,
+        ensure_weight_tying=tied,
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
@@ -65,7 +89,22 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         except ValueError as error:
             hint = "`targets: all-linear` fits every architecture"
             raise ModelError(f"the adapter does not fit: {error}", where="lora.targets", hint=hint) from None
-    return replace(lm, model=model)
+    found = replace(lm, model=model)
+    if lora.init == "pissa":
+        found.start = tempfile.TemporaryDirectory()
+        settings.init_lora_weights = True  # what is saved now has nothing left to be started from
+        model.save_pretrained(found.start.name)
+        settings.init_lora_weights = "pissa"
+    return found
+
+
+def _module_names(model: Any, parts: list[Literal["embeddings", "head"]]) -> list[str]:
+    """The modules' own names, of which peft looks for the last part. Tied ones are named by the embeddings alone."""
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    wanted = {"embeddings": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    chosen = ["embeddings"] if tied and parts else parts
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    return [names[id(wanted[part])] for part in chosen]
 
 
 def fold(lm: LanguageModel) -> LanguageModel:
@@ -75,4 +114,9 @@ def fold(lm: LanguageModel) -> LanguageModel:
     import torch
 
     model = copy.deepcopy(lm.model).to(torch.float32).merge_and_unload().requires_grad_(True)
+    config = model.config.get_text_config()
+    parts = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if getattr(config, "tie_word_embeddings", False) and not torch.equal(*(part.weight for part in parts)):
+        # An adapter trained one of the two: tied again, the other would be lost.
+        model.config.tie_word_embeddings = config.tie_word_embeddings = False
     return replace(lm, model=model.to(getattr(torch, lm.dtype)), source=lm.source.weights)

@@ -110,7 +110,7 @@ class ChatTemplate:
         kept = []
         for turn in turns:
             turn = self._to_stop(turn, ids, messages[turn.message], empty)
-            weights[turn.start : turn.stop] = [1.0] * (turn.stop - turn.start)
+            weights[turn.start : turn.stop] = [messages[turn.message].weight] * (turn.stop - turn.start)
             kept.append(turn)
         if not kept:
             raise ModelError("no turn of this conversation is learned", hint="it needs an assistant turn")

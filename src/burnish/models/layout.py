@@ -106,6 +106,7 @@ class Batch:
     sources: Tensor  # (N,) place, in the flattened lines, of the hidden state that predicts
     targets: Tensor  # (N,) the token it predicts
     picks: Tensor  # (M,) which of the N each learned token of each row is, rows in order
+    places: Tensor  # (M,) where each of them stands in the flattened lines itself
     weights: Tensor  # (M,) how much it counts
     owners: Tensor  # (M,) its row
 
@@ -167,6 +168,6 @@ def _batch(
 
     return Batch(
         ids=on(ids), positions=on(positions), mask=None if mask is None else mask.to(device), segments=segments,
-        sources=on(before[unique]), targets=on(ids.reshape(-1)[unique]), picks=on(picks),
+        sources=on(before[unique]), targets=on(ids.reshape(-1)[unique]), picks=on(picks), places=on(unique[picks]),
         weights=on(np.concatenate(weights)), owners=on(np.concatenate(owners)),
     )  # fmt: skip

@@ -6,13 +6,14 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
 from burnish.log import note
 from burnish.models.chat import ChatTemplate
-from burnish.models.locate import TOKENIZER_FILES, TRUST, TRUSTED, ModelSource, locate, short, write_pedigree
+from burnish.models.locate import ADAPTER, TOKENIZER_FILES, TRUST, TRUSTED, ModelSource, locate, short, write_pedigree
 
 
 def check(ref: str) -> list[Problem]:
@@ -57,6 +58,10 @@ def template_hash(ref: str | Path) -> str:
     return ChatTemplate(load_tokenizer(ref)).hash
 
 
+Gives = Literal["text", "scores"]
+"""What a model gives: tokens, or one number for all that was said so far (a reward model)."""
+
+
 @dataclass
 class LanguageModel:
     """A loaded causal language model with its tokenizer and chat template."""
@@ -66,6 +71,9 @@ class LanguageModel:
     source: ModelSource
     device: str
     dtype: str
+    gives: Gives = "text"
+    start: TemporaryDirectory[str] | None = None
+    """Where an adapter that did not start at zero was saved before it trained."""
 
     @cached_property
     def chat(self) -> ChatTemplate:
@@ -100,7 +108,8 @@ class LanguageModel:
         if hasattr(self.model, "peft_config"):
             for settings in self.model.peft_config.values():
                 settings.base_model_name_or_path = base.name
-        self.model.save_pretrained(folder, max_shard_size=max_shard)
+        start = {"path_initial_model_for_weight_conversion": self.start.name} if self.start else {}
+        self.model.save_pretrained(folder, max_shard_size=max_shard, **start)
         self.tokenizer.save_pretrained(folder)
         if hasattr(self.model, "peft_config"):
             write_pedigree(folder, base)
@@ -108,27 +117,50 @@ class LanguageModel:
             (folder / TRUSTED).write_text(f"made from {self.source.ref}, whose own code may run\n", encoding="utf-8")
 
 
-def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", train_adapter: bool = False
-               ) -> LanguageModel:  # fmt: skip
+def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", train_adapter: bool = False,
+               gives: Gives = "text", quantize: bool = False) -> LanguageModel:  # fmt: skip
     """Load a model onto a device. Raises ModelError with the reason when it cannot be.
 
-    `dtype` auto: what `burnish doctor` says for the device. `train_adapter`: leave an adapter's weights trainable.
+    Args:
+        dtype: auto is what `burnish doctor` says for the device.
+        train_adapter: leave an adapter's weights trainable.
+        gives: `scores` puts a head of one number on a model that gives text, zero until it is trained, and takes the
+            head of a reward model as it is.
+        quantize: hold the matrices in four bits (NF4, arXiv:2305.14314), for an adapter to be trained on.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar per file would break into the run's own lines
     logging.set_verbosity_error()
     source = locate(ref)
+    scores = gives_scores(source)
+    if scores and gives == "text":
+        raise ModelError("a reward model gives scores and no text", where=source.ref, hint="name the model it was"
+                         " made from")  # fmt: skip
     where, _ = hardware.device(device)
     kind, _ = hardware.dtype(dtype, where)
+    made: Any = transformers.AutoModelForCausalLM
+    special: dict[str, Any] = {}
+    if gives == "scores":
+        made, special = transformers.AutoModelForSequenceClassification, {"num_labels": 1}
+    if quantize:
+        special |= {"quantization_config": _four_bits(kind), "device_map": {"": where}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = made.from_pretrained(
             source.weights.name, revision=source.weights.revision, dtype=kind, use_safetensors=True,
             trust_remote_code=source.trusted,
             # Measured on Pebble, rows of 60 tokens: twice as fast as torch's fused attention on a CPU.
-            attn_implementation="eager" if where == "cpu" else None,
-        ).to(where)  # fmt: skip
+            attn_implementation="eager" if where == "cpu" else None, **special,
+        )  # fmt: skip
+        model = model if quantize else model.to(where)
+        for module in model.modules() if quantize else ():
+            # bitsandbytes would repack the weights for a CPU kernel that knows no backward pass, at the first pass
+            # without gradients, and only for some widths.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        if gives == "scores" and not gives_scores(source.weights):
+            model.score.weight.data.zero_()
         if source.adapter:
             from peft import PeftModel
 
@@ -137,7 +169,35 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
         hint = _trust_hint(error, source) or "`burnish doctor` shows the versions installed"
         raise ModelError(f"the model cannot be loaded: {short(error)}", where=source.name, hint=hint) from error
     model.eval()
-    return LanguageModel(model, load_tokenizer(ref), source, where, kind)
+    tokenizer = load_tokenizer(ref)
+    if gives == "scores" and model.config.pad_token_id is None:  # transformers' own forward pass needs one
+        model.config.pad_token_id = tokenizer.eos_token_id
+    return LanguageModel(model, tokenizer, source, where, kind, gives)
+
+
+def gives_scores(source: ModelSource) -> bool:
+    """Whether a model is a reward model, by its files."""
+    if source.path is None:
+        return False
+    if source.adapter:
+        return str(json.loads((source.path / ADAPTER).read_text(encoding="utf-8")).get("task_type")) == "SEQ_CLS"
+    names = json.loads((source.path / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    return any(name.endswith("ForSequenceClassification") for name in names)
+
+
+def _four_bits(kind: str) -> Any:
+    """Settings of NF4 with constants that are quantised themselves. Raises ModelError without bitsandbytes."""
+    import importlib.util
+    import logging
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("QLoRA needs the package bitsandbytes", hint="pip install 'burnish[qlora]'")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of the kernel that is not used here
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                              bnb_4bit_compute_dtype=getattr(torch, kind))  # fmt: skip
 
 
 def _trust_hint(error: Exception, source: ModelSource) -> str:

@@ -8,8 +8,10 @@ log-sum-exp in fp32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from burnish.models.layout import Batch
 CHUNK = 1 << 24
 """Logits held at once: 16 Mi numbers, 64 MiB in fp32. Every chunk also adds to the gradient of the whole head, so small
 ones cost more than they save."""
+Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,23 @@ def backbone_of(model: Any) -> Any:
     )
 
 
+APPLY = "apply_whole"
+"""What a model whose weights are split over processes has: a method that runs a function while they are gathered."""
+
+
+def of_whole(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """A function of a model, run where its weights are whole. All that reads weights beside the layers must be in it,
+    the head above all."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> Tensor:
+        split = getattr(arguments[0], APPLY, None)
+        return function(*arguments, **named) if split is None else split(function, *arguments[1:], **named)
+
+    return run
+
+
+@of_whole
 def token_logprobs(model: Any, batch: Batch) -> Tensor:
     """Log-probability in nats of each row's learned tokens given what is before them, fp32 (M,), row after row."""
     hidden = hidden_states(model, batch).index_select(0, batch.sources)
@@ -72,6 +93,29 @@ def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:
     """Log-probability of tokens (N,) under the head applied to hidden states (N, H); fp32 (N,)."""
     result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head)
     return result
+
+
+def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_head: Head, tokens: Tensor) -> Tensor:
+    """Losses (N,) of two models' logits at the same places, neither of which are kept.
+
+    Args:
+        losses: from both models' logits (n, V) and the tokens (n,) the loss of each (n,). hidden: states of the model
+            that learns (N, H). other: states of the model it is compared with, without gradient (N, G).
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    size = min(head.weight.shape[0], other_head.weight.shape[0])  # heads may be padded to different widths
+
+    def part(states: Tensor, weight: Tensor, others: Tensor, chosen: Tensor) -> Tensor:
+        learning = logits_of(states, replace(head, weight=weight))
+        return losses(learning[:, :size], logits_of(others, other_head)[:, :size], chosen)
+
+    rows = max(1, CHUNK // size)
+    parts = [
+        checkpoint(part, states, head.weight, others, chosen, use_reentrant=False)
+        for states, others, chosen in zip(hidden.split(rows), other.split(rows), tokens.split(rows), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def logits_of(hidden: Tensor, head: Head) -> Tensor:

@@ -12,5 +12,14 @@ OBJECTIVES = Registry(
         ),
         Entry("cpo", "burnish.objectives.reference_free:CPO", "contrastive, held by likelihood", "arXiv:2401.08417"),
         Entry("orpo", "burnish.objectives.reference_free:ORPO", "fine-tuning with an odds ratio", "arXiv:2403.07691"),
+        Entry("kto", "burnish.objectives.kto:KTO", "single answers, found good or bad", "arXiv:2402.01306"),
+        Entry(
+            "bradley_terry",
+            "burnish.objectives.reward:BradleyTerry",
+            "score of chosen above rejected",
+            "arXiv:2203.02155",
+        ),
+        Entry("steps", "burnish.objectives.reward:Steps", "log-odds that each step is right", "arXiv:2305.20050"),
+        Entry("distill", "burnish.objectives.distill:Distill", "divergence from a teacher", "arXiv:2306.13649"),
     ],
 )

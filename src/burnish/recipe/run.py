@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from burnish import __version__, code
+from burnish import __version__, code, parallel
 from burnish.config import origins
 from burnish.log import listening, note
 from burnish.recipe.load import OUTSIDE
@@ -36,7 +36,10 @@ class RunResult:
 
 
 def run_plan(plan: Plan) -> RunResult:
-    """Do what a plan says. Raises the plan's problems, or what a step raises; all that was finished stays finished."""
+    """Do what a plan says. Raises the plan's problems, or what a step raises; all that was finished stays finished.
+
+    Of several processes the leader does all of it; the others help with what trains, see `help_plan`.
+    """
     plan.raise_problems()
     folder = plan.store.new_run(plan.recipe.name)
     _open_run(plan, folder)
@@ -50,7 +53,19 @@ def run_plan(plan: Plan) -> RunResult:
             artifacts[name] = artifact
             if fresh:
                 made.append(name)
+    parallel.told(None)
     return RunResult(folder, artifacts, made, _copy_report(plan, artifacts, folder))
+
+
+def help_plan(plan: Plan) -> None:
+    """Take a share of every training step that the leader works on, until it has done all steps."""
+    plan.raise_problems()
+    while (task := parallel.told(None)) is not None:
+        name, folder = task
+        planned = plan.steps[name]
+        artifacts = {other: found for other in plan.steps if (found := plan.artifact(other))}
+        running = Running(name, Path(folder), planned.seed, plan.store, plan.looks)
+        planned.node.step.run(_inputs(planned, artifacts), running)
 
 
 def _appender(path: Path) -> Callable[[str], None]:
@@ -85,15 +100,13 @@ def _headline(summary: dict[str, Any]) -> str:
 
 def _work(plan: Plan, planned: Planned, artifacts: dict[str, Artifact]) -> None:
     step, node = planned.node.step, planned.node
-    found: dict[str, list[Artifact | str]] = {
-        label: [name[len(OUTSIDE) :] if name.startswith(OUTSIDE) else artifacts[name] for name in names]
-        for label, names in node.inputs.items()
-    }
-    inputs = Inputs(found, {label: [_spoken(name) for name in names] for label, names in node.inputs.items()})
+    inputs = _inputs(planned, artifacts)
     with plan.store.building(planned.id) as building:
         spent, attempts = begin_attempt(building.folder)
         running = Running(node.name, building.folder, planned.seed, plan.store, plan.looks)
         began = time.perf_counter()
+        if step.together:
+            parallel.told((node.name, str(building.folder)))
         summary = step.run(inputs, running)
         seconds = spent + time.perf_counter() - began
         building.manifest = Manifest(
@@ -115,6 +128,15 @@ def _work(plan: Plan, planned: Planned, artifacts: dict[str, Artifact]) -> None:
             certified=summary.pop("certified", []),
             summary=summary,
         )
+
+
+def _inputs(planned: Planned, artifacts: dict[str, Artifact]) -> Inputs:
+    node = planned.node
+    found: dict[str, list[Artifact | str]] = {
+        label: [name[len(OUTSIDE) :] if name.startswith(OUTSIDE) else artifacts[name] for name in names]
+        for label, names in node.inputs.items()
+    }
+    return Inputs(found, {label: [_spoken(name) for name in names] for label, names in node.inputs.items()})
 
 
 def _spoken(name: str) -> str:

@@ -9,7 +9,12 @@ STEPS = Registry(
         Entry("filter", "burnish.steps.filter:Filter", "drop duplicates, bad rows and copies of test items"),
         Entry("sft", "burnish.steps.sft:Sft", "supervised fine-tuning on conversations, whole model or LoRA"),
         Entry("preferences", "burnish.steps.preferences:Preferences", "let models answer, score, pair best and worst"),
-        Entry("preference", "burnish.steps.preference:Preference", "align a model to preference pairs (DPO)"),
+        Entry(
+            "preference", "burnish.steps.preference:Preference", "align a model to preferences (DPO and others, KTO)"
+        ),
+        Entry("reward", "burnish.steps.reward:Reward", "train a model that scores answers, or their steps"),
+        Entry("distill", "burnish.steps.distill:Distillation", "bring a model's distributions to a teacher's"),
+        Entry("fold", "burnish.steps.fold:Fold", "add an adapter into its model's weights, with a certificate"),
         Entry("merge", "burnish.steps.merge:Merge", "combine the parameters of several models"),
         Entry("evaluate", "burnish.steps.evaluate:Evaluate", "score models on frozen suites, paired with the baseline"),
         Entry("test_time", "burnish.steps.test_time:TestTime", "spend more tokens on an answer: voting, best of n"),

@@ -132,6 +132,8 @@ class Step(Config):
     kind: ClassVar[str]
     """The artifact it makes: dataset, model, suite, scores, comparison, curves or report."""
     phase: ClassVar[Phase]
+    together: ClassVar[bool] = False
+    """Whether all processes of a run under torchrun work on it at once; otherwise the leader does."""
 
     def references(self, name: str) -> dict[str, list[str]]:
         """Input name -> what the settings refer to: `$step`, `suite:NAME`, `base`, a folder or a Hub id."""

@@ -1,70 +1,93 @@
-"""Align a model to preference pairs: raise the chosen answer over the rejected one, near the starting model."""
+"""Align a model to preferences: raise good answers over bad ones, near the starting model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from burnish.config import Table
-from burnish.data.io import read_pairs
-from burnish.errors import Problem
+from burnish.data.io import read_rows
+from burnish.errors import DataError, Problem
 from burnish.objectives import OBJECTIVES
 from burnish.objectives.parts import PairObjective
-from burnish.steps.base import MODEL, Inputs, Running, View
-from burnish.steps.rendering import check_rendering, render_all
-from burnish.steps.sft import Training
-from burnish.types import PreferencePair
+from burnish.steps.base import Inputs, Running, View
+from burnish.steps.rendering import Kept, check_rendering, longest, render_all, render_pair
+from burnish.steps.training import Training
+from burnish.types import Example, Message, PreferencePair
 
 if TYPE_CHECKING:
     from burnish.models.chat import ChatTemplate
-    from burnish.training.preference import RenderedPair
+    from burnish.models.load import LanguageModel
+    from burnish.training.labelled import RenderedAnswer
+    from burnish.training.state import TrainResult
+    from burnish.training.step import RunOptions
 
 
 class Preference(Training):
-    """Preference alignment. The reference is the starting model; its log-probabilities are computed once and kept."""
+    """Preference alignment from pairs, or from single answers that were found good or bad (kto). The reference is the
+    starting model; its log-probabilities are computed once and kept."""
 
-    unit: ClassVar[Literal["token", "pair"]] = "pair"
+    units: ClassVar[tuple[str, ...]] = ("pair", "answer")
 
     use: Literal["preference"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "dpo"
-    """The loss: dpo, {dpo: {beta: 0.1}}, {dpo: {variant: ipo}}, simpo, cpo, orpo."""
+    """The loss: dpo, {dpo: {beta: 0.1}}, {dpo: {variant: ipo}}, simpo, cpo, orpo; kto, which takes pairs apart."""
+
+    @property
+    def _single(self) -> bool:
+        return bool(OBJECTIVES.build(self.objective).unit == "answer")
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
         objective = OBJECTIVES.build(self.objective)
-        if getattr(objective, "unit", None) == self.unit and not isinstance(objective, PairObjective):
+        if getattr(objective, "unit", None) == "pair" and not isinstance(objective, PairObjective):
             yield Problem("this objective is not made for pairs", "objective",
                           "derive it from burnish.objectives.parts:PairObjective")  # fmt: skip
-        rows = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
-        yield from check_rendering(view, self.model, rows, render_pair)
+        sample = view.sample(self.data)
+        yield from check_rendering(view, self.model, [r for r in sample if isinstance(r, PreferencePair)], render_pair)
+        if self._single:
+            yield from check_rendering(view, self.model, [r for r in sample if isinstance(r, Example)], render_answer)
 
-    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
-        from burnish.models.adapters import attach
-        from burnish.training.preference import reference_logprobs, train_preference
+    def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
+        rows: list[Any] = read_rows(inputs.artifact("data").file("rows.jsonl"))
+        if self._single:
+            return render_all([one for row in rows for one in single_answers(row)],
+                              lambda row: render_answer(lm.chat, row), lambda one: len(one.answer.ids), limit,
+                              self.overlong)  # fmt: skip
+        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong)
 
-        lm = self.load(inputs)
-        limit = min(lm.context, self.max_tokens or lm.context)
-        pairs = read_pairs(inputs.artifact("data").file("rows.jsonl"))
-        kept = render_all(pairs, lambda row: render_pair(lm.chat, row), _longest, limit, self.overlong)
-        objective = OBJECTIVES.build(self.objective)
-        reference = reference_logprobs(lm, kept.rows, run.folder, self.train) if objective.needs_reference else None
-        if self.lora:
-            lm = attach(lm, self.lora, run.seed)
-        result = train_preference(lm, kept.rows, reference, objective, self.train, seed=run.seed, folder=run.folder,
-                                  checkpoint_every_s=self.checkpoint_seconds)  # fmt: skip
-        lm.save(run.folder / MODEL)
-        run.usage.trained_tokens += result.tokens
-        return self.summary(result, kept, lm.chat.hash, inputs.model("model"))
+    def reference(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, run: Running) -> Any:
+        from burnish.training.labelled import labelled_reference
+        from burnish.training.preference import pair_reference
 
+        if self._single:
+            return labelled_reference(lm, rows, objective, run.folder, self.train)
+        return pair_reference(lm, rows, run.folder, self.train) if objective.needs_reference else None
 
-def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
-    """Both answers as token ids behind the same prompt; only the answers are learned."""
-    from burnish.training.preference import RenderedPair
+    def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
+            options: RunOptions) -> TrainResult:  # fmt: skip
+        from burnish.training.labelled import train_labelled
+        from burnish.training.preference import train_preference
 
-    return RenderedPair(
-        template.answer_ids(pair.prompt, pair.chosen), template.answer_ids(pair.prompt, pair.rejected), pair.id
-    )
+        train = train_labelled if self._single else train_preference
+        return train(lm, rows, reference, objective, self.train, **options)
 
 
-def _longest(pair: RenderedPair) -> int:
-    return max(len(pair.chosen.ids), len(pair.rejected.ids))
+def single_answers(row: Example | PreferencePair) -> list[Example]:
+    """A labelled answer as it is, and a pair as a good answer and a bad one."""
+    if isinstance(row, Example):
+        return [row]
+    return [
+        Example(f"{row.id}/{side}", (*row.prompt, Message("assistant", text)), label=label, source=row.source)
+        for side, text, label in (("chosen", row.chosen, 1.0), ("rejected", row.rejected, 0.0))
+    ]
+
+
+def render_answer(template: ChatTemplate, row: Example) -> RenderedAnswer:
+    """A labelled answer as token ids behind its prompt; only the answer is learned."""
+    from burnish.training.labelled import RenderedAnswer
+
+    if row.label is None:
+        raise DataError("the answer has no label", where=row.source, hint="rows with `prompt`, `completion`, `label`")
+    answer = template.answer_ids(row.messages[:-1], row.messages[-1].content)
+    return RenderedAnswer(answer, row.label > 0.5, row.id)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.errors import BurnishError, DataError, Problem
-from burnish.steps.base import SUITE, View
+from burnish.steps.base import SUITE, Holds, View
 from burnish.types import Example, PreferencePair
 
 if TYPE_CHECKING:
     from burnish.models.chat import ChatTemplate
+    from burnish.training.preference import RenderedPair
 
 Overlong = Literal["error", "drop", "truncate"]
 Row = TypeVar("Row", Example, PreferencePair)
@@ -85,11 +86,24 @@ def _later_start(row: PreferencePair) -> Iterator[PreferencePair]:
             yield replace(row, prompt=(*system, *row.prompt[start:]))
 
 
-def check_training_data(view: View, data: str, holds: Literal["examples", "pairs"]) -> Iterator[Problem]:
+def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
+    """Both answers as token ids behind the same prompt; only the answers are learned."""
+    from burnish.training.preference import RenderedPair
+
+    return RenderedPair(template.answer_ids(pair.prompt, pair.chosen), template.answer_ids(pair.prompt, pair.rejected),
+                        pair.id, pair.margin or 0.0)  # fmt: skip
+
+
+def longest(pair: RenderedPair) -> int:
+    """Tokens of a pair's longer side."""
+    return max(len(pair.chosen.ids), len(pair.rejected.ids))
+
+
+def check_training_data(view: View, data: str, holds: Sequence[Holds]) -> Iterator[Problem]:
     """Refuse to train without a frozen suite, on data that was not checked against it, or on rows of the wrong kind."""
     found = view.holds(data)
-    if found is not None and found != holds:
-        wanted = "conversations" if holds == "examples" else "preference pairs"
+    if found is not None and found not in holds:
+        wanted = " or ".join("conversations" if kind == "examples" else "preference pairs" for kind in holds)
         yield Problem(f"{data} holds {found}, and this step learns from {wanted}", "data")
     if not view.suites:
         yield Problem("training starts only after the evaluation is frozen, and this recipe has no suite", "",

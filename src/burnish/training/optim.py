@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from burnish.config import Config
+from burnish.errors import TrainingError
+from burnish.training import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +36,9 @@ class Optimization(Config):
 
     learning_rate: float = Field(default=1e-4, gt=0)
     """Highest learning rate. 1e-5 to 5e-5 is usual for whole models, 1e-4 to 3e-4 for LoRA, 5e-7 to 5e-6 for DPO."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """Muon makes the updates of the layers' matrices orthogonal; embeddings, head and vectors keep AdamW."""
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """adamw8bit holds AdamW's moments in 2 bytes a parameter instead of 8. Muon makes the updates of the layers'
+    matrices orthogonal; embeddings, head and vectors keep AdamW."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """How the learning rate falls after the warm-up; wsd stays and falls linearly over the last fifth."""
     lora_b: float = Field(default=1.0, gt=0)
@@ -59,6 +62,12 @@ class Optimization(Config):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens in one forward pass: 2,048 on a CPU and 16,384 on a GPU when left out. Lower it when memory is short; it
     changes results only by rounding."""
+    checkpointing: bool = False
+    """Keep only each layer's input in the forward pass and compute the rest again in the backward pass: much less
+    memory for a third more time."""
+    shard: bool = False
+    """Under torchrun, split weights, gradients and the optimiser's state over the processes (FSDP2) instead of copying
+    them to each."""
     compile: bool = False
     """Compile the model's layers before training. Costs a minute or two at the start (kept for later runs), needs a C++
     compiler on a CPU, and changes results only by rounding, and the draws of dropout where there is some."""
@@ -74,8 +83,8 @@ class Optimization(Config):
 
     def group(self, name: str, ndim: int) -> tuple[str, float, float]:
         """Optimiser, weight decay and multiple of the learning rate of a parameter."""
-        inside = not any(part in name for part in ("embed", "lm_head", "wte", "wpe"))
-        kind = "muon" if self.optimizer == "muon" and ndim == 2 and inside else "adamw"
+        inside = not any(part in name for part in ("embed", "lm_head", "wte", "wpe", "score"))
+        kind = "adamw" if self.optimizer == "muon" and (ndim != 2 or not inside) else self.optimizer
         return kind, self.weight_decay if ndim >= 2 else 0.0, self.lora_b if "lora_B" in name else 1.0
 
     def rate(self, step: int, steps: int) -> float:
@@ -87,40 +96,51 @@ class Optimization(Config):
 
 
 class MasterOptimizer:
-    """AdamW (arXiv:1711.05101) or Muon over fp32 master weights; the model holds their rounded copies."""
+    """AdamW (arXiv:1711.05101) or Muon over fp32 master weights; the model holds their rounded copies.
+
+    Of a sharded parameter it holds this process's part; what it gives to a checkpoint is whole.
+    Raises TrainingError for an optimiser that cannot work on parts.
+    """
 
     def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], settings: Optimization) -> None:
         import torch
 
         pairs = list(named)
         self.parameters, self._settings = [parameter for _, parameter in pairs], settings
-        self.masters = [
-            parameter.detach().float().clone() if parameter.dtype != torch.float32 else parameter
-            for parameter in self.parameters
-        ]
-        groups: dict[tuple[str, float, float], list[torch.Tensor]] = {}
-        for (name, parameter), master in zip(pairs, self.masters, strict=True):
-            groups.setdefault(settings.group(name, parameter.ndim), []).append(master)
-        self._inner = [_optimizer(kind, groups, settings) for kind in dict.fromkeys(kind for kind, _, _ in groups)]
+        if settings.optimizer != "adamw" and any(map(sharding.is_part, self.parameters)):
+            raise TrainingError(f"{settings.optimizer} does not work on sharded parameters",
+                                hint="leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
+        held = [sharding.part_of(parameter) for parameter in self.parameters]
+        self.masters = [mine if mine.dtype == torch.float32 else mine.detach().float().clone() for mine in held]
+        self._rounded = [(mine, master) for mine, master in zip(held, self.masters, strict=True) if mine is not master]
+        groups: dict[tuple[str, float, float], list[int]] = {}
+        for number, (name, parameter) in enumerate(pairs):
+            groups.setdefault(settings.group(name, parameter.ndim), []).append(number)
+        kinds = dict.fromkeys(kind for kind, _, _ in groups)
+        self._inner = [_optimizer(kind, groups, self.masters, settings) for kind in kinds]
+        self._numbers = [[n for key, part in groups.items() if key[0] == kind for n in part] for kind in kinds]
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step."""
+        return self._settings.rate(step, steps)
 
     def step(self, rate: float) -> float:
         """Apply the gradients in the model's parameters; returns their norm before clipping."""
         import torch
 
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip)
+        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is not parameter and parameter.grad is not None:
-                master.grad = parameter.grad.float()
+                master.grad = sharding.part_of(parameter.grad).float()
         for optimizer in self._inner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
             optimizer.step()
         with torch.no_grad():
+            for mine, master in self._rounded:
+                mine.copy_(master)
             for parameter, master in zip(self.parameters, self.masters, strict=True):
-                if master is not parameter:
-                    parameter.copy_(master)
-                    master.grad = None
-                parameter.grad = None
+                parameter.grad = master.grad = None
         return float(norm)
 
     def drop_gradients(self) -> None:
@@ -129,9 +149,11 @@ class MasterOptimizer:
             parameter.grad = None
 
     def state(self) -> dict[str, Any]:
-        """Masters and moments, for a checkpoint."""
-        inner = [optimizer.state_dict() for optimizer in self._inner]
-        return {"masters": [master.detach() for master in self.masters], "inner": inner}
+        """Masters and moments, for a checkpoint: whole tensors, however many processes hold parts of them."""
+        pairs = zip(self.parameters, self.masters, strict=True)
+        masters = [sharding.gathered(master.detach(), parameter) for parameter, master in pairs]
+        return {"masters": masters, "inner": [self._moved(n, o.state_dict(), sharding.gathered)
+                                              for n, o in zip(self._numbers, self._inner, strict=True)]}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
@@ -139,24 +161,38 @@ class MasterOptimizer:
 
         with torch.no_grad():
             for parameter, master, saved in zip(self.parameters, self.masters, state["masters"], strict=True):
-                master.copy_(saved)
-                if master is not parameter:
-                    parameter.copy_(master)
-        for optimizer, saved in zip(self._inner, state["inner"], strict=True):
-            optimizer.load_state_dict(saved)
+                master.copy_(sharding.scattered(saved, parameter))
+            for mine, master in self._rounded:
+                mine.copy_(master)
+        for numbers, optimizer, saved in zip(self._numbers, self._inner, state["inner"], strict=True):
+            optimizer.load_state_dict(self._moved(numbers, saved, sharding.scattered))
+
+    def _moved(self, numbers: list[int], state: dict[str, Any], move: Callable[[torch.Tensor, torch.Tensor],
+               torch.Tensor]) -> dict[str, Any]:  # fmt: skip
+        """An optimiser's state with its moments moved between parts and wholes; its step counts stay."""
+        moved = {
+            place: {key: move(value, self.parameters[numbers[place]]) if key.startswith("exp_avg") else value
+                    for key, value in found.items()}
+            for place, found in state["state"].items()
+        }  # fmt: skip
+        return {**state, "state": moved}
 
 
-def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[torch.Tensor]], settings: Optimization
-               ) -> torch.optim.Optimizer:  # fmt: skip
+def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], masters: list[torch.Tensor],
+               settings: Optimization) -> torch.optim.Optimizer:  # fmt: skip
     """One optimiser over the groups of its kind. Muon's updates are scaled to the size of AdamW's, so that one learning
     rate serves both (arXiv:2502.16982 equation 4)."""
     import torch
 
     rows = [
-        {"params": masters, "weight_decay": decay, "times": times}
-        for (name, decay, times), masters in groups.items()
+        {"params": [masters[number] for number in numbers], "weight_decay": decay, "times": times}
+        for (name, decay, times), numbers in groups.items()
         if name == kind
     ]
+    if kind == "adamw8bit":
+        from burnish.training.eight_bit import AdamW8bit
+
+        return AdamW8bit(rows, settings.betas)
     if kind == "muon":
         return torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
     return torch.optim.AdamW(rows, betas=settings.betas, fused=True)

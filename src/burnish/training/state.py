@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from burnish import hardware
+from burnish import hardware, parallel
 from burnish.training.optim import MasterOptimizer
 from burnish.workspace import SCRATCH
 
@@ -33,8 +33,12 @@ class Progress:
     seconds: float = 0.0
     budget: int = 0
     """Tokens of a micro-batch since memory ran out; 0 while it has not."""
-    loss_first: float | None = None
-    loss_last: float | None = None
+    looks: list[list[float]] = field(default_factory=list)
+    """Steps done and score, each time the model was measured."""
+    best: int | None = None
+    """The number of the best look."""
+    worse: int = 0
+    """Looks since then."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class TrainResult:
     peak_memory_mib: float
     metrics: dict[str, float]
     """The last step's other metrics."""
+    looks: list[list[float]] = field(default_factory=list)
+    """Steps done and score, each time the model was measured while it trained."""
+    best_step: int | None = None
+    """The steps done by the weights that were kept, where looks chose them."""
 
 
 class Keeper:
@@ -65,18 +73,16 @@ class Keeper:
 
     def _resume(self) -> None:
         path = self._folder / CHECKPOINT
-        if not path.exists():
+        if not parallel.told(path.exists()):
             self._write_rows("w", [])  # a run killed before its first checkpoint begins anew
             return
         # weights_only: tensors, numbers and containers, never code
         state = torch.load(path, weights_only=True)
         self._optimizer.restore(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.progress = Progress(**state["progress"])
         lines = (self._folder / METRICS).read_text(encoding="utf-8").splitlines()
         self.rows = [json.loads(line) for line in lines[: self.progress.step]]
+        parallel.wait()  # all have read the file that one writes anew
         self._write_rows("w", self.rows)  # steps after the checkpoint are done again
 
     def record(self, row: dict[str, float], units: int) -> None:
@@ -90,22 +96,22 @@ class Keeper:
         self._write_rows("a", [row])
 
     def _write_rows(self, mode: str, rows: list[dict[str, float]]) -> None:
+        if not parallel.leads():
+            return
         with (self._folder / METRICS).open(mode, encoding="utf-8") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in rows)
 
     def save_if_due(self) -> None:
         """Write a checkpoint when the last one is old enough."""
-        if time.monotonic() - self._saved >= self._every_s:
+        if parallel.told(time.monotonic() - self._saved >= self._every_s):
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint; a kill while it is written leaves the one before."""
-        state: dict[str, Any] = {
-            "optimizer": self._optimizer.state(),
-            "progress": asdict(self.progress),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+        self._saved = time.monotonic()
+        state: dict[str, Any] = {"optimizer": self._optimizer.state(), "progress": asdict(self.progress)}
+        if not parallel.leads():
+            return
         draft = self._folder / f"{CHECKPOINT}.draft"
         draft.parent.mkdir(exist_ok=True)
         with draft.open("wb") as stream:
@@ -113,7 +119,6 @@ class Keeper:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(self._folder / CHECKPOINT)
-        self._saved = time.monotonic()
 
     def finish(self) -> TrainResult:
         """The result. The last checkpoint stays until the artifact is published."""
@@ -130,4 +135,6 @@ class Keeper:
             loss_last=sum(losses[-tenth:]) / tenth,
             peak_memory_mib=hardware.peak_memory_mib(),
             metrics=extra,
+            looks=self.progress.looks,
+            best_step=None if self.progress.best is None else int(self.progress.looks[self.progress.best][0]),
         )

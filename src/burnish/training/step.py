@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from burnish import hardware
+from burnish import hardware, parallel
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.compiling import compiled_layers
@@ -23,30 +24,46 @@ from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
 from burnish.training.batch import steps_of
 from burnish.training.optim import MasterOptimizer, Optimization
+from burnish.training.sharding import dealt, sharded, sum_gradients
 from burnish.training.state import Keeper, TrainResult
+from burnish.training.watch import Watch, Watcher
 
 Micro = tuple[int, Callable[[], LossOutput]]
 """Tokens of a micro-batch, and the function that gives its loss."""
 Micros = Callable[[list[int], int], tuple[float, Sequence[Micro]]]
 """From the row numbers of a step and a budget of tokens, the step's count of units (tokens or pairs) and its
 micro-batches. Losses are sums; they are divided by the step's count, so the cut into micro-batches does not matter."""
+After = Callable[[int, dict[str, float]], None]
 SMALLEST = 16
 """Budget of a micro-batch (tokens) below which smaller ones would not help."""
 
 
+class RunOptions(TypedDict, total=False):
+    """What every training loop takes beside its rows, its objective and the optimisation."""
+
+    seed: Required[int]
+    folder: Required[Path]
+    """Where metrics.jsonl goes, and the checkpoint that a killed run resumes from."""
+    checkpoint_every_s: float
+    """Seconds between checkpoints; 60 when left out."""
+    after: After | None
+    """Called with every step's number and metrics."""
+    watch: Watch | None
+    """What is measured while it trains, and when it stops early."""
+
+
 def train(
-    lm: LanguageModel, lengths: Sequence[int], micros: Micros, optimization: Optimization, *, label: str, seed: int,
-    folder: Path, checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
-    dropout: bool = True,
+    lm: LanguageModel, lengths: Sequence[int], micros: Micros, optimization: Optimization, *, label: str,
+    check: After | None = None, dropout: bool = True, **options: Unpack[RunOptions],
 ) -> TrainResult:  # fmt: skip
-    """Train until the settings' steps are done.
+    """Train until the settings' steps are done, or until what is watched gets better no more.
 
     Before the first step the longest rows go through the model once and are forgotten: if memory does not suffice for
     them, that is known at once. When it runs out, then or later, micro-batches are halved and the step is done again.
 
     Args:
         lengths: tokens of every row. micros: see `Micros`.
-        after: called with every step's number and metrics.
+        check: called with every step's number and metrics; may raise.
         dropout: whether the model's own dropout is active.
     Raises:
         TrainingError: there is nothing to learn from, a row exceeds the context, a loss is not finite, or one row does
@@ -56,39 +73,56 @@ def train(
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
-    _seed(lm, seed)
-    optimizer = MasterOptimizer(
-        [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
-    )
-    total = optimization.steps(len(lengths))
+    if optimization.checkpointing:
+        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
     needed = max(1, round(len(lengths) * optimization.epochs))
-    plan = steps_of(len(lengths), optimization.batch_size, total, needed, seed, optimization.shuffle)
-    keeper = Keeper(folder, optimizer, checkpoint_every_s)
-    run = _Run(lm, micros, optimizer, keeper.progress.budget or optimization.micro(lm.device), label)
-    lm.model.train(dropout)
-    with (
-        compiled_layers(lm.model, optimization.compile),
-        _interrupts_wait() as interrupted,
-        ticker(label, len(plan), "steps", done=keeper.progress.step) as tick,
-    ):
-        if keeper.progress.step < len(plan):
-            longest = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-            run.rehearse(longest[: optimization.batch_size])
-        for step in range(keeper.progress.step, len(plan)):
-            row = run.step(plan[step], step, optimization.rate(step, len(plan)))
-            keeper.progress.budget = run.budget if run.budget < optimization.micro(lm.device) else 0
+    plan = steps_of(len(lengths), optimization.batch_size, optimization.steps(len(lengths)), needed, options["seed"],
+                    optimization.shuffle)  # fmt: skip
+    with compiled_layers(lm.model, optimization.compile), sharded(lm.model, optimization.shard) as split:
+        optimizer = MasterOptimizer(
+            [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
+        )
+        keeper = Keeper(options["folder"], optimizer, options.get("checkpoint_every_s", 60.0))
+        watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
+        run = _Run(lm, micros, lengths, optimizer, keeper.progress.budget or optimization.micro(lm.device), label,
+                   options["seed"], split, keeper.progress.budget)  # fmt: skip
+        lm.model.train(dropout)
+        for step, row in _steps(run, plan, keeper, watcher):
+            for tell in (check, options.get("after")):
+                if tell:
+                    tell(step, row)
+            if watcher.due(step):
+                watcher.look(step)
+                lm.model.train(dropout)
+        result = keeper.finish()
+    lm.model.eval()
+    if optimization.checkpointing:
+        lm.model.gradient_checkpointing_disable()
+    watcher.take_best()
+    return result
+
+
+def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watcher
+           ) -> Iterator[tuple[int, dict[str, float]]]:  # fmt: skip
+    """Do the steps that are left, each with its metrics, and keep them. Ctrl-C stops after a whole step."""
+    begun = keeper.progress.step
+    with _interrupts_wait() as interrupted, ticker(run.label, len(plan), "steps", done=begun) as tick:
+        if begun < len(plan) and not watcher.over:
+            run.rehearse(plan)
+        for step in range(begun, len(plan)):
+            if watcher.over:
+                break
+            row = run.step(plan[step], step, run.optimizer.rate(step, len(plan)))
+            keeper.progress.budget = run.reduced
             keeper.record(row, int(row.pop("units")))
             tick.advance()
             tick.tell(f"loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s")
-            if after:
-                after(step, row)
-            if interrupted():
+            yield step, row
+            if parallel.anywhere(interrupted()):
                 keeper.save()
-                note(f"{label}: stopped at step {keeper.progress.step} of {len(plan)}, checkpoint kept")
+                note(f"{run.label}: stopped at step {keeper.progress.step} of {len(plan)}, checkpoint kept")
                 raise KeyboardInterrupt
             keeper.save_if_due()
-    lm.model.eval()
-    return keeper.finish()
 
 
 @contextmanager
@@ -112,87 +146,106 @@ def _interrupts_wait() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _seed(lm: LanguageModel, seed: int) -> None:
-    """Dropout draws from torch's global stream; nothing else in the loop does."""
-    torch.manual_seed(seed_for(seed, "dropout"))
-    if lm.device.startswith("cuda"):
-        torch.cuda.manual_seed_all(seed_for(seed, "dropout"))
-
-
 @dataclass
 class _Run:
     """What the steps of one run share."""
 
     lm: LanguageModel
     micros: Micros
+    lengths: Sequence[int]
     optimizer: MasterOptimizer
     budget: int
     """Tokens in a micro-batch; halved when memory runs out."""
     label: str
+    seed: int
+    split: bool
+    """Whether the model's weights are split over processes."""
+    reduced: int = 0
+    """The budget since memory ran out; 0 while it has not."""
 
     def step(self, rows: list[int], step: int, rate: float) -> dict[str, float]:
         """One optimiser step: its metrics, and its count of units."""
         began = time.perf_counter()
-        count, tokens, loss, metrics = self._fitting(rows, only_first=False)
+        count, tokens, loss, metrics = self._fitting(rows, step)
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
                                 hint="lower the learning rate, or train in float32")  # fmt: skip
         try:
+            if not self.split:
+                sum_gradients(self.optimizer.parameters)
             norm = self.optimizer.step(rate)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
                 f"{self.label}: memory does not suffice for the optimiser's masters and moments",
-                hint="train an adapter (`lora: {rank: 16}`), or use a smaller model",
+                hint="train an adapter (`lora: {rank: 16}`), take `optimizer: adamw8bit`, or use a smaller model",
             ) from error
         seconds = time.perf_counter() - began
         return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
                 "units": count}  # fmt: skip
 
-    def rehearse(self, rows: list[int]) -> None:
-        """The largest micro-batch of these rows, forward and backward, leaving nothing behind."""
-        with _same_noise(self.lm.device):
-            self._fitting(rows, only_first=True)
+    def rehearse(self, plan: Sequence[list[int]]) -> None:
+        """The largest micro-batch of the longest rows, forward and backward, leaving nothing behind."""
+        longest = sorted(range(len(self.lengths)), key=lambda row: (-self.lengths[row], row))
+        self._fitting(longest[: max(map(len, plan))], step=-1)
         self.optimizer.drop_gradients()
 
-    def _fitting(self, rows: list[int], *, only_first: bool) -> tuple[float, int, float, dict[str, float]]:
-        """Accumulate the gradients of a step, in micro-batches small enough for the memory."""
+    def _fitting(self, rows: list[int], step: int) -> tuple[float, int, float, dict[str, float]]:
+        """Accumulate the gradients of a step (of its largest micro-batch alone in a rehearsal, step -1), in
+        micro-batches small enough for the memory of every process."""
         while True:
-            count, parts = self.micros(rows, self.budget)
-            parts = sorted(parts, key=lambda part: -part[0])[:1] if only_first else parts
+            share = -(-sum(self.lengths[row] for row in rows) // parallel.size())
+            count, parts = self.micros(rows, min(self.budget, share) if parallel.size() > 1 else self.budget)
+            mine = dealt(parts, even=self.split)[: 1 if step < 0 else None]
+            found, trouble = None, None
             try:
-                with _same_noise(self.lm.device, only_on_error=True):
-                    return count, *self._accumulate(count, parts)
+                # Dropout draws from torch's global stream; nothing else in the loop does.
+                torch.manual_seed(seed_for(self.seed, "dropout", step, parallel.rank()))
+                found = self._accumulate(count, mine)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(parts, error)
+                trouble = error
+            if not parallel.anywhere(trouble is not None) and found is not None:
+                return count, *self._over_all(*found)
+            self._halve(parts, trouble)
 
-    def _accumulate(self, count: float, parts: Sequence[Micro]) -> tuple[int, float, dict[str, float]]:
+    def _accumulate(self, count: float, parts: Sequence[tuple[int, Callable[[], LossOutput], bool]]
+                    ) -> tuple[int, float, dict[str, float]]:  # fmt: skip
         loss, tokens = 0.0, 0
         metrics: dict[str, float] = {}
-        for size, compute in parts:
+        for size, compute, counts in parts:
             output = compute()
-            (output.total / count).backward()
+            (output.total * (counts / count)).backward()
+            if not counts:
+                continue
             loss += float(output.total.detach()) / count
             tokens += size
             for name, value in output.metrics.items():
                 metrics[name] = metrics.get(name, 0.0) + value / count
         return tokens, loss, metrics
 
-    def _halve(self, parts: Sequence[Micro], error: Exception) -> None:
+    @staticmethod
+    def _over_all(tokens: int, loss: float, metrics: dict[str, float]) -> tuple[int, float, dict[str, float]]:
+        """The sums over all processes. One that had no micro-batch in this step does not know the metrics' names."""
+        names = parallel.told(list(metrics))  # the leader has the largest micro-batch of every step
+        total = parallel.sums([float(tokens), loss, *(metrics.get(name, 0.0) for name in names)])
+        return int(total[0]), total[1], dict(zip(names, total[2:], strict=True))
+
+    def _halve(self, parts: Sequence[Micro], error: Exception | None) -> None:
         """Go on with smaller micro-batches. Raises TrainingError when they cannot be smaller."""
         self.optimizer.drop_gradients()
         largest = max(size for size, _ in parts)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.budget = min(self.budget, largest) // 2
-        if self.budget < SMALLEST:
+        self.budget = self.reduced = min(self.budget, largest) // 2
+        if self.budget < SMALLEST or self.split:  # processes that wait for each other's weights cannot begin again
             raise TrainingError(
                 f"{self.label}: memory does not suffice for a micro-batch of {largest} tokens",
-                hint="shorten rows (`max_tokens`), train an adapter (`lora: {rank: 16}`), or use a smaller model; for a"
-                " loss that must see a whole step at once, lower `batch_size`",
+                hint="lower `micro_tokens`, shorten rows (`max_tokens`), set `checkpointing: true`, train an adapter"
+                " (`lora: {rank: 16}`), or use a smaller model; for a loss that must see a whole step at once, lower"
+                " `batch_size`",
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip
@@ -201,21 +254,6 @@ class _Run:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, on a GPU or on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-@contextmanager
-def _same_noise(device: str, only_on_error: bool = False) -> Iterator[None]:
-    """Put the streams of random numbers back where they were, always or when this fails."""
-    before = torch.get_rng_state(), torch.cuda.get_rng_state_all() if device.startswith("cuda") else []
-    failed = True
-    try:
-        yield
-        failed = False
-    finally:
-        if failed or not only_on_error:
-            torch.set_rng_state(before[0])
-            if before[1]:
-                torch.cuda.set_rng_state_all(before[1])
 
 
 def check_any(rows: int) -> None:

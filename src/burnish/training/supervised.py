@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from burnish.models.chat import Rendered
 from burnish.models.layout import lay_out
@@ -15,26 +14,32 @@ from burnish.objectives.parts import LossOutput
 from burnish.training.batch import micro_batches
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
-from burnish.training.step import Micro, train
+from burnish.training.step import Micro, Micros, RunOptions, train
 
 if TYPE_CHECKING:
     from burnish.objectives.sft import SFT
 
 
 def train_supervised(
-    lm: LanguageModel, rows: Sequence[Rendered], objective: SFT, optimization: Optimization, *, seed: int, folder: Path,
-    checkpoint_every_s: float = 60.0, after: Callable[[int, dict[str, float]], None] | None = None,
+    lm: LanguageModel, rows: Sequence[Rendered], objective: SFT, optimization: Optimization, **run: Unpack[RunOptions],
 ) -> TrainResult:  # fmt: skip
-    """Train on conversations. `folder` holds metrics.jsonl and the checkpoint that a killed run resumes from.
+    """Train on conversations.
 
-    `after` is called with every step's number and metrics. The loss of a step is the mean over all of its learned
-    tokens, however they are spread over rows and micro-batches.
+    The loss of a step is the weighted mean over all of its learned tokens, however they are spread over rows and
+    micro-batches.
     Raises TrainingError for a row that is longer than the context.
     """
 
     def loss(chosen: list[Rendered]) -> LossOutput:
         batch = lay_out(chosen, lm.device, trees=lm.trees)
         return objective.loss(token_logprobs(lm.model, batch), batch.weights)
+
+    return train(lm, [len(row.ids) for row in rows], row_micros(lm, rows, loss), optimization, label="supervised",
+                 **run)  # fmt: skip
+
+
+def row_micros(lm: LanguageModel, rows: Sequence[Rendered], loss: Callable[[list[Rendered]], LossOutput]) -> Micros:
+    """Steps over rows whose unit is the learned token: the sum of their weights, and the loss of each micro-batch."""
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         chosen = [rows[number] for number in numbers]
@@ -43,5 +48,4 @@ def train_supervised(
         count = sum(sum(row.weights) for row in chosen)
         return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
 
-    return train(lm, [len(row.ids) for row in rows], micros, optimization, label="supervised", seed=seed, folder=folder,
-                 checkpoint_every_s=checkpoint_every_s, after=after)  # fmt: skip
+    return micros

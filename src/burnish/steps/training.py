@@ -1,0 +1,264 @@
+"""What every step that trains a model shares: settings, checks, and the way from an input model to a trained one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from burnish import hardware, parallel
+from burnish.config import Config, Table
+from burnish.data.io import read_examples
+from burnish.errors import Problem
+from burnish.log import note
+from burnish.models.adapters import Lora
+from burnish.models.locate import size_of
+from burnish.objectives import OBJECTIVES
+from burnish.steps.base import (
+    MODEL,
+    SUITE,
+    DatasetRef,
+    Expectation,
+    Holds,
+    Inputs,
+    ModelRef,
+    Phase,
+    Running,
+    Step,
+    View,
+)
+from burnish.steps.estimate import disk, mean_tokens, training_memory, training_seconds, work_done
+from burnish.steps.rendering import Kept, Overlong, check_training_data
+from burnish.training.optim import Optimization
+from burnish.training.tracking import Tracker, missing_trackers
+from burnish.types import Example, Sampling
+from burnish.workspace import write_atomic
+
+if TYPE_CHECKING:
+    from burnish.models.load import Gives, LanguageModel
+    from burnish.training.state import TrainResult
+    from burnish.training.step import RunOptions
+    from burnish.training.watch import Watch
+
+SAMPLES = "samples.jsonl"
+LEARNS_FROM: dict[str, tuple[Holds, ...]] = {
+    "pair": ("pairs",), "comparison": ("pairs",), "answer": ("pairs", "examples"),
+}  # fmt: skip
+"""What an objective's rows are, by its unit; conversations where it is not here."""
+
+
+class Watching(Config):
+    """A suite that is measured while a model trains."""
+
+    suite: str
+    """The suite's name; not one that is held out."""
+    every: int = Field(default=50, ge=1)
+    """Steps between looks; the last step is always looked at."""
+    items: int = Field(default=64, ge=1)
+    """Items that are asked, as many of each task."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop early after so many looks in a row that were no better than the best."""
+    samples: int = Field(default=2, ge=0)
+    """Answers that are shown at each look, and kept in samples.jsonl."""
+
+
+class Training(Step):
+    """Settings of every step that trains a model."""
+
+    kind: ClassVar[str] = "model"
+    phase: ClassVar[Phase] = "training"
+    together: ClassVar[bool] = True
+    units: ClassVar[tuple[str, ...]]
+    """What the step's objectives may sum over."""
+    gives: ClassVar[Gives] = "text"
+    """What the trained model gives."""
+
+    model: ModelRef = "base"
+    """The model to start from."""
+    data: DatasetRef
+    """The rows to learn from; they must have been checked against every suite (`decontaminate`)."""
+    lora: Lora | None = None
+    """Train a low-rank adapter instead of the whole model: {rank: 16}. A model that is an adapter already is trained on
+    with it; without `lora` its adapter is first added into its weights."""
+    train: Optimization = Optimization()
+    """Learning rate, batch size, epochs and the like."""
+    max_tokens: int | None = Field(default=None, ge=8)
+    """Longest row in tokens; the model's context when left out."""
+    overlong: Overlong = "error"
+    """Rows that are longer: stop with an error, drop them, or truncate them by whole turns. All are counted."""
+    objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")]
+    """The loss."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights while training; `burnish doctor` says what auto is here, and why."""
+    watch: Watching | None = None
+    """Measure the model on a suite while it trains: {suite: dev}. Its best weights are kept."""
+    track: Tracker | list[Tracker] = Field(default_factory=list)
+    """Send the metrics of every step to tensorboard, wandb, mlflow or trackio as well; each needs its own package. Does
+    not change results."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """Seconds between checkpoints, from which a stopped run goes on. Does not change results."""
+
+    def references(self, name: str) -> dict[str, list[str]]:
+        found = super().references(name)
+        return {**found, "watch": [SUITE + self.watch.suite]} if self.watch else found
+
+    def content(self) -> dict[str, Any]:
+        content = super().content()
+        for key in ("checkpoint_seconds", "track"):
+            content.pop(key)
+        return content
+
+    def check(self, view: View) -> Iterator[Problem]:
+        unit = getattr(OBJECTIVES.build(self.objective), "unit", None)
+        if unit not in self.units:
+            fitting = [row.name for row in OBJECTIVES if OBJECTIVES.resolve(row.name).unit in self.units]
+            what = f"this objective's unit is {unit!r}, and the step `{self.use}` sums over {' or '.join(self.units)}"
+            yield Problem(what, "objective", "objectives that fit: " + ", ".join(fitting))
+        yield from check_training_data(view, self.data, LEARNS_FROM.get(str(unit), ("examples",)))
+        yield from missing_trackers(self.trackers)
+        if self.watch:
+            yield from self._check_watch(view)
+
+    def _check_watch(self, view: View) -> Iterator[Problem]:
+        assert self.watch is not None
+        suite = view.suites.get(self.watch.suite)
+        if suite is not None and getattr(suite, "looks", None) is not None:
+            yield Problem(f"suite '{self.watch.suite}' is held out, and choosing by it would use it up", "watch",
+                          "watch a suite without `looks`")  # fmt: skip
+        if self.gives == "scores":
+            yield Problem("a reward model answers no suite", "watch", "leave `watch` out")
+        if self.train.shard:
+            yield Problem("a model whose weights are split cannot answer", "watch", "leave `watch` or `shard` out")
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        return [self.track] if isinstance(self.track, str) else list(self.track)
+
+    def expect(self, view: View) -> Expectation:
+        rows, size = view.expect(self.data).rows, size_of(view.root(self.model))
+        seconds = None
+        if rows is not None:
+            speed = view.speed(self.use, size.bytes if size else None)
+            tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
+            seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
+        needed = training_memory(size, self.lora is not None, self.train.micro(hardware.device()[0]))
+        return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
+
+    # -- the work: what differs between steps, and the one way through
+
+    def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
+        """The rows as tokens, none longer than `limit`."""
+        raise NotImplementedError
+
+    def reference(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, run: Running) -> Any:
+        """What is computed with the starting model before it changes."""
+        return None
+
+    def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
+            options: RunOptions) -> TrainResult:  # fmt: skip
+        """Train."""
+        raise NotImplementedError
+
+    def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
+        from burnish.models.adapters import attach
+        from burnish.training.tracking import tracked
+
+        lm = self._load(inputs)
+        kept = self.rendered(lm, inputs, min(lm.context, self.max_tokens or lm.context))
+        objective = OBJECTIVES.build(self.objective)
+        reference = self.reference(lm, kept.rows, objective, run)
+        if self.lora:
+            lm = attach(lm, self.lora, run.seed)
+        settings = {**self.content(), "seed": run.seed}
+        with tracked(self.trackers, f"{run.name}-{run.folder.name[-8:]}", settings, run.store.root) as after:
+            options: RunOptions = {
+                "seed": run.seed, "folder": run.folder, "checkpoint_every_s": self.checkpoint_seconds, "after": after,
+                "watch": watch_by(self.watch, lm, inputs, run.folder) if self.watch else None,
+            }  # fmt: skip
+            result = self.fit(lm, kept.rows, objective, reference, inputs, options)
+        if parallel.leads():
+            lm.save(run.folder / MODEL)
+        run.usage.trained_tokens += result.tokens
+        return self._summary(result, kept, lm.chat.hash, inputs.model("model"))
+
+    def _load(self, inputs: Inputs) -> LanguageModel:
+        """The model to start from."""
+        from burnish.models.adapters import fold
+        from burnish.models.load import load_model
+
+        lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None, gives=self.gives,
+                        quantize=bool(self.lora and self.lora.quantize))  # fmt: skip
+        return lm if self.lora else fold(lm)
+
+    def _summary(self, result: TrainResult, kept: Kept, template: str, model: str) -> dict[str, Any]:
+        """The manifest's summary."""
+        lost = "".join(f", {count} rows dropped: {why}" for why, count in kept.dropped.items())
+        cut = f", {kept.truncated} rows truncated" if kept.truncated else ""
+        best = f", weights of step {result.best_step} kept" if result.best_step is not None else ""
+        speed = result.tokens / max(result.seconds, 1e-9)
+        size = size_of(model)
+        # 2 operations a weight and token forward, 2 for the hidden states backward, 2 for the weights that train.
+        share = (4 if self.lora else 6) * size.parameters * speed / hardware.matmul_rate() if size else None
+        return {
+            "training": asdict(result),
+            "tokens_per_second": speed,
+            "utilisation": share,  # of what a bare matrix product reaches; tokens that rows share count for each row
+            "unit": OBJECTIVES.build(self.objective).unit,
+            "rows_in": len(kept.rows) + sum(kept.dropped.values()),
+            "rows": len(kept.rows),
+            "dropped": kept.dropped,
+            "truncated": kept.truncated,
+            "template": template,
+            **work_done(len(kept.rows) * self.train.epochs, model),
+            "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
+            f" {speed:,.0f} tokens/s{best}{lost}{cut}",
+        }
+
+
+# -- watching
+
+
+def watch_by(settings: Watching, lm: LanguageModel, inputs: Inputs, folder: Path) -> Watch:
+    """What is measured of a model while it trains."""
+    from burnish.engines.local import LocalEngine
+    from burnish.evaluation.runner import evaluate, report
+    from burnish.training.watch import Watch
+
+    items = spread(read_examples(inputs.artifact("watch").file("items.jsonl")), settings.items)
+
+    def measure(step: int) -> float:
+        outcomes = evaluate(LocalEngine(lm, name="watch"), items, Sampling(settings.max_tokens), label="watch")
+        shown = [
+            {"step": step, "id": item.id, "prompt": item.prompt[-1].content, "answer": outcome.text,
+             "score": outcome.score.value}
+            for item, outcome in zip(items[: settings.samples], outcomes, strict=False)
+        ]  # fmt: skip
+        keep_samples(folder / SAMPLES, step, shown)
+        return report(outcomes)[-1].mean
+
+    return Watch(measure, settings.every, settings.patience, settings.suite)
+
+
+def keep_samples(path: Path, step: int, shown: Sequence[dict[str, Any]]) -> None:
+    """Show samples, and add them to those of earlier looks; what a killed run had looked at later is replaced."""
+    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    rows = [*(row for row in before if row["step"] < step), *shown]
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for row in shown:
+        note(f"  {row['prompt'][-80:]!r} -> {row['answer'][:160]!r} ({row['score']})")
+
+
+def spread(items: Sequence[Example], most: int) -> list[Example]:
+    """At most so many items, as many of each task as can be, the first of each."""
+    tasks: dict[str, list[Example]] = {}
+    for item in items:
+        tasks.setdefault(str(item.meta["task"]), []).append(item)
+    rounds = [item for group in zip_longest(*tasks.values()) for item in group if item is not None]
+    return rounds[:most]

@@ -1,0 +1,99 @@
+"""A dev task that is measured while a model trains: its best weights are kept, and training may stop early."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from burnish import parallel
+from burnish.log import note
+from burnish.training import sharding
+from burnish.training.state import Progress
+from burnish.workspace import SCRATCH, write_atomic
+
+LOOKS = "watch.jsonl"
+"""Every look: the number of steps done, and the score."""
+BEST = f"{SCRATCH}/best.safetensors"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured, and how often."""
+
+    measure: Callable[[int], float]
+    """Score of the model as it is after so many steps; higher is better."""
+    every: int
+    """Steps between looks; the last step is always looked at."""
+    patience: int | None = None
+    """Stop after so many looks in a row that were no better than the best; None: never."""
+    name: str = "dev"
+
+
+class Watcher:
+    """The looks of one run. What it knows is in `progress`, so that a resumed run knows it too."""
+
+    def __init__(self, watch: Watch | None, model: Any, progress: Progress, folder: Path, steps: int) -> None:
+        self._watch, self._model, self._progress = watch, model, progress
+        self._folder, self._steps = folder, steps
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing got better for too long."""
+        patience = self._watch.patience if self._watch else None
+        return patience is not None and self._progress.worse >= patience
+
+    def due(self, step: int) -> bool:
+        """Whether the model is to be measured after step 0, 1, ..."""
+        return self._watch is not None and ((step + 1) % self._watch.every == 0 or step + 1 == self._steps)
+
+    def look(self, step: int) -> None:
+        """Measure the model, and keep its trained weights if none were better."""
+        assert self._watch is not None
+        self._model.eval()
+        score = parallel.told(self._watch.measure(step + 1) if parallel.leads() else 0.0)
+        progress = self._progress
+        progress.looks.append([step + 1, score])
+        better = progress.best is None or score > progress.looks[progress.best][1]
+        if better:
+            progress.best, progress.worse = len(progress.looks) - 1, 0
+            self._keep()
+        else:
+            progress.worse += 1
+        if parallel.leads():
+            lines = [json.dumps({"step": done, "score": found}) + "\n" for done, found in progress.looks]
+            write_atomic(self._folder / LOOKS, "".join(lines))
+        note(f"step {step + 1} of {self._steps}: {self._watch.name} {score:.1%}" + (", the best" if better else ""))
+        if self.over:
+            note(f"{self._watch.name} was no better in {progress.worse} looks; training stops")
+
+    def _keep(self) -> None:
+        held = {name: sharding.whole(p.detach()).cpu() for name, p in self._trained()}
+        if parallel.leads():
+            path = self._folder / BEST
+            path.parent.mkdir(exist_ok=True)
+            draft = path.with_name(".best")
+            save_file({name: tensor.contiguous() for name, tensor in held.items()}, draft)
+            os.replace(draft, path)  # noqa: PTH105
+
+    def take_best(self) -> None:
+        """Give the model its best weights, where the last ones were not."""
+        progress = self._progress
+        if progress.best is None or progress.best == len(progress.looks) - 1:
+            return
+        done, score = progress.looks[progress.best]
+        note(f"the weights of step {done} are kept, the best of {len(progress.looks)} looks ({score:.1%})")
+        if parallel.leads():
+            held = load_file(self._folder / BEST)
+            with torch.no_grad():
+                for name, parameter in self._trained():
+                    parameter.copy_(held[name])
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, value) for name, value in self._model.named_parameters() if value.requires_grad]

@@ -24,8 +24,8 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-WITHIN = {("log", "parallel"), ("engines", "models"), ("objectives", "models"), ("merging", "models"), ("judges", "rewards"),
-          ("evaluation", "data"), ("test_time", "evaluation")}  # fmt: skip
+WITHIN = {("log", "parallel"), ("engines", "models"), ("objectives", "models"), ("merging", "models"),
+          ("judges", "rewards"), ("evaluation", "data"), ("test_time", "evaluation")}  # fmt: skip
 """Neighbours on one layer that may be used: (user, used)."""
 
 

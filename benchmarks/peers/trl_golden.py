@@ -1,4 +1,4 @@
-"""Losses of TRL's DPO family on two random models, for `tests/objectives/test_trl.py`: prints JSON.
+"""TRL's losses on random models, for `tests/objectives/test_trl.py`: prints JSON.
 
 .peers/trl/bin/python benchmarks/peers/trl_golden.py > tests/objectives/trl.json
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import defaultdict
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 import torch
 import trl
+from accelerate import Accelerator
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
+from trl.experimental.gkd import GKDTrainer
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 CASES: list[dict[str, Any]] = [
@@ -63,19 +66,77 @@ def sums(of: Any, inputs: dict[str, torch.Tensor]) -> list[list[float]]:
     return [row[keep].tolist() for row, keep in zip(token, mask[:, 1:], strict=True)]
 
 
+LABELLED = [
+    {"prompt": "a b c", "completion": " d e f g h i", "label": True},
+    {"prompt": "p o", "completion": " n m", "label": False},
+    {"prompt": "c d e", "completion": " a a b", "label": True},
+    {"prompt": "k l", "completion": " b c d e", "label": False},
+]
+COMMON: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "gradient_checkpointing": False}
+
+
+def labelled() -> dict[str, Any]:
+    """KTO's losses, and the summed log-probabilities of answers and of answers that belong to other prompts."""
+    losses, values = [], {}
+    for case in ({"loss_type": "kto"}, {"loss_type": "kto", "undesirable_weight": 0.7},
+                 {"loss_type": "apo_zero_unpaired"}):  # fmt: skip
+        policy, reference = model(0), model(1)
+        settings = KTOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=4, beta=0.1, **COMMON, **case)
+        trainer = KTOTrainer(policy, reference, args=settings, train_dataset=Dataset.from_list(LABELLED),
+                             processing_class=tokenizer())  # fmt: skip
+        inputs = next(iter(trainer.get_train_dataloader()))
+        losses.append([case, float(trainer.compute_loss(policy, inputs))])
+        for side, of in (("", "answers"), ("KL_", "foreign")) if case["loss_type"] == "kto" else ():
+            part = {key: inputs[side + key] for key in ("input_ids", "attention_mask", "completion_mask")}
+            values[of] = [[sum(row) for row in sums(each, part)] for each in (policy, reference)]
+        values["labels"] = inputs["label"].tolist() if hasattr(inputs["label"], "tolist") else inputs["label"]
+    return {**values, "losses": losses}
+
+
+def rewards() -> dict[str, Any]:
+    """Bradley-Terry losses of given scores."""
+    scores, margins = torch.tensor([1.5, -0.2, 0.3, 0.1, 0.4, 2.0]), torch.tensor([0.5, 0.0, 1.0])
+
+    class Fixed(torch.nn.Module):
+        def forward(self, **_: Any) -> Any:
+            return type("Out", (), {"logits": scores[:, None]})()
+
+    losses = []
+    for centre in (None, 0.01):
+        for inputs in ({}, {"margin": margins}):
+            trainer = RewardTrainer.__new__(RewardTrainer)
+            trainer.args = RewardConfig(output_dir=tempfile.mkdtemp(), center_rewards_coefficient=centre, **COMMON)
+            trainer.model, trainer._tp_size, trainer._total_train_tokens = Fixed().eval(), 1, 0
+            trainer._metrics, trainer.accelerator = {"eval": defaultdict(list)}, Accelerator(cpu=True)
+            loss = trainer.compute_loss(trainer.model, {**inputs, "attention_mask": torch.ones(6, 2)})
+            losses.append([{"centre": centre or 0.0, "margins": bool(inputs)}, float(loss)])
+    return {"scores": scores.tolist(), "margins": margins.tolist(), "losses": losses}
+
+
+def distillation() -> dict[str, Any]:
+    """Divergences of given logits: TRL's beta is 0 for forward KL, 1 for reverse KL."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(1, 5, 7) * 2, torch.randn(1, 5, 7) * 2
+    losses = [
+        [case, float(GKDTrainer.generalized_jsd_loss(student, teacher, reduction="sum", **case))]
+        for case in ({"beta": 0.0}, {"beta": 1.0}, {"beta": 0.3}, {"beta": 0.5, "temperature": 2.0})
+    ]
+    return {"student": student[0].tolist(), "teacher": teacher[0].tolist(), "losses": losses}
+
+
 def main() -> None:
     found = []
     for case in CASES:
         policy, reference = model(0), model(1)
-        settings = DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, beta=0.1, use_cpu=True,
-                             bf16=False, report_to="none", gradient_checkpointing=False, **case)  # fmt: skip
+        settings = DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, beta=0.1, **COMMON, **case)
         trainer = DPOTrainer(policy, reference, args=settings, train_dataset=Dataset.from_list(ROWS),
                              processing_class=tokenizer())  # fmt: skip
         inputs = next(iter(trainer.get_train_dataloader()))
         loss = trainer.compute_loss(policy, inputs)
         found.append([case, float(loss)])
         values = {"policy": sums(policy, inputs), "reference": sums(reference, inputs)}  # the same in every case
-    print(json.dumps({"trl": trl.__version__, "beta": 0.1, **values, "losses": found}))
+    print(json.dumps({"trl": trl.__version__, "beta": 0.1, **values, "losses": found, "labelled": labelled(),
+                      "rewards": rewards(), "distillation": distillation()}))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ from math import exp, log
 import pytest
 import torch
 
+from burnish.objectives.distill import Distill
 from burnish.objectives.dpo import DPO, LOSSES
+from burnish.objectives.kto import KTO
 from burnish.objectives.parts import PairLogprobs
 from burnish.objectives.reference_free import CPO, ORPO, SimPO
+from burnish.objectives.reward import BradleyTerry, Steps
 from burnish.objectives.sft import SFT
 
 
@@ -116,3 +119,74 @@ def test_every_variant_is_a_row() -> None:
         grads = torch.autograd.grad(total, (policy.chosen, policy.rejected))
         assert all(bool(torch.isfinite(grad).all()) for grad in grads), variant
         assert objective.whole_step is variant.startswith("aot")
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + exp(-x))
+
+
+def test_kto_by_hand() -> None:
+    # ratios 3 (good) and -1 (bad), moved 0.5, beta 0.2:
+    # good: 1 - sigmoid(0.2 * (3 - 0.5)) = 1 - sigmoid(0.5)
+    # bad: 2 * (1 - sigmoid(0.2 * (0.5 - -1))) = 2 * (1 - sigmoid(0.3))
+    ratios = torch.tensor([3.0, -1.0], requires_grad=True)
+    out = KTO(beta=0.2, undesirable=2.0).loss(ratios, torch.tensor([True, False]), 0.5)
+    assert float(out.total.detach()) == pytest.approx(1 - sigmoid(0.5) + 2 * (1 - sigmoid(0.3)), abs=1e-6)
+    assert out.metrics == {"good_gain": 3.0, "bad_gain": -1.0, "good_share": 1.0}
+    out.total.backward()
+    # falling for the good answer, rising for the bad one
+    assert ratios.grad is not None and ratios.grad[0] < 0 < ratios.grad[1]
+
+
+def test_apo_zero_looks_at_no_divergence() -> None:
+    ratios, good = torch.tensor([3.0, -1.0]), torch.tensor([True, False])
+    objective = KTO(variant="apo_zero", beta=0.2)
+    assert not objective.needs_kl
+    expected = 1 - sigmoid(0.6) + 1 - sigmoid(0.2)
+    assert float(objective.loss(ratios, good, 99.0).total) == pytest.approx(expected, abs=1e-6)
+
+
+def test_bradley_terry_by_hand() -> None:
+    # log(1 + e^-(2 - 0.5 - 3 * 0.1)) + 0.01 * (2 + 0.5)^2
+    objective = BradleyTerry(margins=True, margin_scale=3.0, centre=0.01)
+    out = objective.loss(torch.tensor([2.0]), torch.tensor([0.5]), torch.tensor([0.1]))
+    assert float(out.total) == pytest.approx(log(1 + exp(-1.2)) + 0.01 * 2.5**2, abs=1e-6)
+    assert out.metrics == {"accuracy": 1.0, "difference": 1.5, "score": 1.25}
+
+
+def test_margins_are_off_unless_asked_for() -> None:
+    out = BradleyTerry().loss(torch.tensor([2.0]), torch.tensor([0.5]), torch.tensor([0.1]))
+    assert float(out.total) == pytest.approx(log(1 + exp(-1.5)), abs=1e-6)
+
+
+def test_steps_by_hand() -> None:
+    # a right step at log-odds 1: -log sigmoid(1); a half right one at log-odds -2: -(0.5 log s + 0.5 log(1 - s))
+    out = Steps().loss(torch.tensor([1.0, -2.0]), torch.tensor([1.0, 0.5]))
+    expected = -log(sigmoid(1)) - 0.5 * log(sigmoid(-2)) - 0.5 * log(sigmoid(2))
+    assert float(out.total) == pytest.approx(expected, abs=1e-6)
+    assert out.metrics == {"accuracy": 2.0}  # 0.5 counts as wrong, and the score says wrong
+
+
+def test_divergences_by_hand() -> None:
+    # two tokens: the teacher says 3/4, 1/4 and the student 1/2, 1/2
+    teacher, student = torch.tensor([[3.0, 1.0]]).log(), torch.tensor([[1.0, 1.0]]).log()
+    token = torch.tensor([0])
+    forward = 0.75 * log(1.5) + 0.25 * log(0.5)
+    reverse = 0.5 * log(1 / 1.5) + 0.5 * log(1 / 0.5)
+    assert float(Distill().losses(student, teacher, token)) == pytest.approx(forward, abs=1e-6)
+    assert float(Distill(divergence="reverse_kl").losses(student, teacher, token)) == pytest.approx(reverse, abs=1e-6)
+    # their middle is 5/8, 3/8
+    middle = 0.5 * (0.75 * log(6 / 5) + 0.25 * log(2 / 3)) + 0.5 * (0.5 * log(4 / 5) + 0.5 * log(4 / 3))
+    assert float(Distill(divergence="js").losses(student, teacher, token)) == pytest.approx(middle, abs=1e-6)
+    # a quarter of the loss is the data's: -log 1/2
+    mixed = Distill(sft=0.25).losses(student, teacher, token)
+    assert float(mixed) == pytest.approx(0.75 * forward + 0.25 * log(2), abs=1e-6)
+
+
+def test_a_hot_distillation_is_flat_and_keeps_its_size() -> None:
+    # at temperature 2 the teacher's odds 3 become sqrt 3; the loss is multiplied by 4
+    teacher, student = torch.tensor([[3.0, 1.0]]).log(), torch.tensor([[1.0, 1.0]]).log()
+    p = 3**0.5 / (1 + 3**0.5)
+    expected = 4 * (p * log(2 * p) + (1 - p) * log(2 * (1 - p)))
+    found = Distill(temperature=2.0).losses(student, teacher, torch.tensor([0]))
+    assert float(found) == pytest.approx(expected, abs=1e-6)

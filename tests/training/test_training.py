@@ -29,8 +29,7 @@ from burnish.training.state import CHECKPOINT, METRICS, TrainResult
 from burnish.training.step import _Run
 from burnish.training.supervised import train_supervised
 from burnish.types import Message
-
-TEXTS = ["the quick brown fox", "What is 17 plus 25?", "A b c d e f g", "lazy dog", "jumps over the lazy dog", "42."]
+from training_parts import TEXTS, losses, metrics, weights
 
 
 @pytest.fixture(params=tiny.KINDS)
@@ -60,10 +59,6 @@ def pairs(lm: LanguageModel, count: int = 8) -> list[RenderedPair]:
     ]
 
 
-def weights(lm: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
-
-
 def supervised(
     folder: Path, out: Path, dtype: str = "float32", **settings: object
 ) -> tuple[LanguageModel, TrainResult]:
@@ -72,16 +67,6 @@ def supervised(
     optimization = Optimization(**{"learning_rate": 1e-2, "batch_size": 4, "epochs": 2, **settings})  # type: ignore[arg-type]
     result = train_supervised(lm, rows(lm), SFT(), optimization, seed=0, folder=out)
     return lm, result
-
-
-def losses(out: Path) -> list[float]:
-    return [row["loss"] for row in metrics(out)]
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    """Every step's metrics but its time."""
-    found = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
 
 
 def close(one: dict[str, Tensor], other: dict[str, Tensor], atol: float) -> bool:

@@ -24,6 +24,7 @@ PART = {"cpu": 1 << 16, "other": 1 << 24}
 """Values that are unpacked at once, few enough for a CPU's caches. All parts of a tensor are rounded by one noise."""
 MOST = {"first": 127, "second": 255}
 """Largest code of each moment; the first has a sign."""
+_KIND = {"first": torch.int8, "second": torch.uint8}
 
 
 class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
@@ -31,6 +32,14 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float = 1e-8) -> None:
         super().__init__(groups, {"betas": betas, "eps": eps, "lr": 0.0, "weight_decay": 0.0})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state back. torch makes every state tensor fp32, as the parameters are; codes become bytes again."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            for name in MOST:
+                if f"{name}_scale" in state:
+                    state[name] = state[name].to(_KIND[name])
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -69,10 +78,9 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
 def _zeros(name: str, parameter: Tensor) -> dict[str, Tensor]:
     if parameter.numel() < SMALL:
         return {name: torch.zeros_like(parameter, dtype=torch.float32).view(-1)}
-    kind = torch.int8 if name == "first" else torch.uint8
     blocks = -(-parameter.numel() // BLOCK)
     return {
-        name: torch.zeros(blocks, BLOCK, dtype=kind, device=parameter.device),
+        name: torch.zeros(blocks, BLOCK, dtype=_KIND[name], device=parameter.device),
         f"{name}_scale": torch.zeros(blocks, 1, device=parameter.device),
     }
 

@@ -133,6 +133,7 @@ def sharded(model: Any, wanted: bool) -> Iterator[bool]:
     for block in blocks:
         fully_shard(block, mp_policy=policy)
         block.set_gradient_divide_factor(1.0)  # a step's loss is divided by its count already
+        block.set_force_sum_reduction_for_comms(True)
     setattr(model, APPLY, types.MethodType(_apply, model))
     register_fsdp_forward_method(model, APPLY)
     try:

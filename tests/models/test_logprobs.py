@@ -17,20 +17,24 @@ from burnish.models.logprobs import Head, backbone_of, head_logprobs, head_of, t
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three rows of logits at a time, so that chunks and their borders matter."""
-    monkeypatch.setattr(logprobs, "CHUNK", 3 * 50)
+    """Fifteen tokens of the vocabulary at a time for ten rows, so that parts and their borders matter."""
+    monkeypatch.setattr(logprobs, "CHUNK", 10 * 15)
+    monkeypatch.setattr(logprobs, "NARROWEST", 1)
 
 
 @pytest.mark.parametrize("softcap", [None, 5.0])
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_head_equals_log_softmax(small_chunks: None, softcap: float | None, scale: float, with_bias: bool) -> None:
+@pytest.mark.parametrize("learns", [True, False], ids=["head learns", "head frozen"])
+def test_head_equals_log_softmax(
+    small_chunks: None, softcap: float | None, scale: float, with_bias: bool, learns: bool
+) -> None:
     torch.manual_seed(0)
     hidden = torch.randn(10, 16, requires_grad=True)
-    weight = torch.randn(50, 16, requires_grad=True)
-    bias = torch.randn(50, requires_grad=True) if with_bias else None
+    weight = torch.randn(50, 16, requires_grad=learns)
+    bias = torch.randn(50, requires_grad=learns) if with_bias else None
     tokens, upstream = torch.randint(0, 50, (10,)), torch.randn(10)
-    leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None]
+    leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None and leaf.requires_grad]
 
     logits = torch.nn.functional.linear(hidden, weight, bias) * scale
     if softcap:

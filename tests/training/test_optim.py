@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from burnish.training import optim
 from burnish.training.optim import MasterOptimizer, Optimization
 
 
@@ -46,6 +47,25 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     parameter.grad = torch.tensor([3.0, 4.0])
     assert optimizer.step(0.01) == pytest.approx(5.0)
     assert torch.allclose(parameter, torch.tensor([-0.01, -0.01]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["adamw", "adamw8bit", "muon"])
+def test_updating_in_parts_changes_nothing(kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(part: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(optim, "PART", part)
+        torch.manual_seed(0)
+        shapes = {"embed": (4, 3), "q": (3, 3), "norm": (3,), "o": (3, 3)}
+        named = [(name, torch.nn.Parameter(torch.randn(shape, dtype=dtype))) for name, shape in shapes.items()]
+        optimizer = MasterOptimizer(named, Optimization(optimizer=kind, weight_decay=0.1))  # type: ignore[arg-type]
+        for _ in range(3):
+            for _, parameter in named[:-1]:  # the last one gets no gradient
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step(0.01)
+        return [parameter.detach() for _, parameter in named]
+
+    for whole, parts in zip(trained(1 << 20), trained(10), strict=True):
+        assert torch.equal(whole, parts)
 
 
 def test_masters_collect_what_bfloat16_would_lose() -> None:

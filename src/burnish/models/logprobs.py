@@ -1,14 +1,14 @@
 """Log-probabilities of chosen tokens without keeping logits.
 
-The head (a matrix of V x H) is applied only to the hidden states that predict a supervised token, in chunks. A chunk's
-logits live until the next; the backward pass makes them again. Memory is chunk x V instead of B x T x V, and the work
-at unsupervised positions is none. The products run in the model's dtype (bf16 has matrix instructions), the
-log-sum-exp in fp32.
+The head (a matrix of V x H) is applied only to the hidden states that predict a supervised token, a part of the
+vocabulary at a time. A part's logits live until the next; of each row its maximum and its sum go on. Memory is rows x
+part instead of B x T x V, the work at unsupervised positions is none, and every part of the head's gradient is written
+once. The products run in the model's dtype (bf16 has matrix instructions), the log-sum-exp in fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec
@@ -19,9 +19,10 @@ from torch import Tensor
 from burnish.models.attention import trees
 from burnish.models.layout import Batch
 
-CHUNK = 1 << 24
-"""Logits held at once: 16 Mi numbers, 64 MiB in fp32. Every chunk also adds to the gradient of the whole head, so small
-ones cost more than they save."""
+CHUNK = 1 << 23
+"""Logits held at once: 8 Mi numbers, 32 MiB in fp32."""
+NARROWEST = 256
+"""Fewest tokens of the vocabulary in a part: narrower products waste the matrix units."""
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 P = ParamSpec("P")
 
@@ -91,7 +92,7 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 
 def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:
     """Log-probability of tokens (N,) under the head applied to hidden states (N, H); fp32 (N,)."""
-    result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head)
+    result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head, torch.is_grad_enabled())
     return result
 
 
@@ -130,53 +131,78 @@ def _finish(raw: Tensor, head: Head) -> Tensor:
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
+def _slope(logits: Tensor, head: Head) -> Tensor | float:
+    """d logits / d (what the matrix gave)."""
+    return head.scale if head.softcap is None else head.scale * (1 - (logits / head.softcap) ** 2)
+
+
+def _parts(head: Head, rows: int) -> Iterator[tuple[int, int, Head]]:
+    """The head in parts: first token, end, and the head that gives their logits."""
+    vocabulary = head.weight.shape[0]
+    size = max(NARROWEST, CHUNK // max(1, rows))
+    for low in range(0, vocabulary, size):
+        high = min(low + size, vocabulary)
+        bias = None if head.bias is None else head.bias[low:high]
+        yield low, high, replace(head, weight=head.weight[low:high], bias=bias)
+
+
 class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
-    """log softmax(head(h))[token], with the logits made twice and kept never."""
+    """log softmax(head(h))[token], the vocabulary in parts, no part's logits kept.
+
+    d value / d h = slope[token] W[token] - sum over v of p(v) slope(v) W(v). Where the head is frozen (an adapter),
+    that is known with the value itself: it is attention with the head's rows as keys and as values, rescaled as the maximum
+    rises (as in FlashAttention, arXiv:2205.14135), and the logits are made once. Where the head learns, its gradient
+    waits for the gradient of the values, and the logits are made again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, head: Head) -> Tensor:
-        values, normalizers = [], []
-        for part, chosen in _chunks(hidden, tokens, weight.shape[0]):
-            logits = logits_of(part, head)
-            normalizer = torch.logsumexp(logits, dim=-1)
-            normalizers.append(normalizer)
-            values.append(logits.gather(1, chosen[:, None])[:, 0] - normalizer)
-        empty = hidden.new_zeros(0, dtype=torch.float32)
-        normalizer = torch.cat(normalizers) if normalizers else empty
-        ctx.save_for_backward(hidden, weight, tokens, normalizer, *([] if bias is None else [bias]))
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, head: Head, learns: bool
+                ) -> Tensor:  # fmt: skip
+        states, rows = hidden.to(weight.dtype), torch.arange(len(tokens), device=tokens.device)
+        most = torch.full(tokens.shape, -torch.inf, device=hidden.device)
+        total, chosen = torch.zeros_like(most), torch.zeros_like(most)
+        ctx.once = learns and not any(ctx.needs_input_grad[1:3])
+        pull = torch.zeros(hidden.shape, device=hidden.device) if ctx.once else None
+        for low, high, part in _parts(head, len(tokens)):
+            logits = logits_of(states, part)
+            inside = (tokens >= low) & (tokens < high)
+            chosen[inside] = logits[rows[inside], tokens[inside] - low]
+            before, most = most, torch.maximum(most, logits.amax(-1))
+            shrink = (before - most).exp_()
+            slope = _slope(logits, head) if ctx.once else 1.0
+            parts = logits.sub_(most[:, None]).exp_()
+            total.mul_(shrink).add_(parts.sum(-1))
+            if pull is not None:
+                pull.mul_(shrink[:, None]).add_((parts * slope).to(weight.dtype) @ part.weight)
+        if pull is not None:
+            own = weight[tokens].float() * torch.as_tensor(_slope(chosen, head), device=most.device).view(-1, 1)
+            ctx.save_for_backward((own - pull / total[:, None]).to(hidden.dtype))
+        else:
+            ctx.save_for_backward(hidden, weight, tokens, most + total.log(), *([] if bias is None else [bias]))
         ctx.head = head
-        return torch.cat(values) if values else empty
+        return chosen - most - total.log()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given = grads[0][:, None]
+        if ctx.once:
+            (slopes,) = ctx.saved_tensors
+            return slopes * given.to(slopes.dtype), None, None, None, None, None
         hidden, weight, tokens, normalizer, *rest = ctx.saved_tensors
-        head: Head = ctx.head
-        grad_hidden = torch.empty_like(hidden)
-        wants_weight = ctx.needs_input_grad[1]
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
-        grad_bias = torch.zeros_like(rest[0], dtype=torch.float32) if rest else None
-        at = 0
-        for part, chosen in _chunks(hidden, tokens, weight.shape[0]):
-            stop = at + len(part)
-            logits = logits_of(part, head)
-            slope = None if head.softcap is None else 1 - (logits / head.softcap) ** 2
-            # d log p[token] / d logits = onehot(token) - softmax
-            delta = logits.sub_(normalizer[at:stop, None]).exp_()
-            delta.mul_(-head.scale * grads[0][at:stop, None])
-            delta.scatter_add_(1, chosen[:, None], head.scale * grads[0][at:stop, None])
-            if slope is not None:
-                delta *= slope
+        states, rows = hidden.to(weight.dtype), torch.arange(len(tokens), device=tokens.device)
+        grad_hidden = torch.zeros(hidden.shape, device=hidden.device)
+        grad_weight = torch.empty_like(weight)
+        grad_bias = torch.empty_like(rest[0]) if rest else None
+        for low, high, part in _parts(replace(ctx.head, weight=weight, bias=rest[0] if rest else None), len(tokens)):
+            logits = logits_of(states, part)
+            slope = _slope(logits, ctx.head)
+            delta = logits.sub_(normalizer[:, None]).exp_().neg_()  # onehot(token) - softmax
+            inside = (tokens >= low) & (tokens < high)
+            delta[rows[inside], tokens[inside] - low] += 1.0
+            delta.mul_(given * slope)
             small = delta.to(weight.dtype)
-            grad_hidden[at:stop] = (small @ weight).to(hidden.dtype)
-            if grad_weight is not None:
-                grad_weight += small.T @ part.to(weight.dtype)
+            grad_hidden += small @ part.weight
+            torch.mm(small.T, states, out=grad_weight[low:high])
             if grad_bias is not None:
-                grad_bias += delta.sum(0)
-            at = stop
-        cast = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, cast, None if grad_bias is None else grad_bias.to(rest[0].dtype), None, None
-
-
-def _chunks(hidden: Tensor, tokens: Tensor, vocabulary: int) -> Any:
-    rows = max(1, CHUNK // vocabulary)
-    return zip(hidden.split(rows), tokens.split(rows), strict=True) if len(hidden) else ()
+                grad_bias[low:high] = delta.sum(0)
+        return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None

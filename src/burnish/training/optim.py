@@ -8,7 +8,7 @@ round to nothing, and at learning rates of 1e-5 nearly all of them are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
+PART = 1 << 23
+"""Parameters that are updated at once, or one that is larger."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -129,19 +131,41 @@ class MasterOptimizer:
         import torch
 
         norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if master is not parameter and parameter.grad is not None:
-                master.grad = sharding.part_of(parameter.grad).float()
         for optimizer in self._inner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
-            optimizer.step()
+        gradients = [parameter.grad for parameter in self.parameters]
+        self.drop_gradients()
+        for part in self._parts():
+            self._step_of(part, gradients)
         with torch.no_grad():
             for mine, master in self._rounded:
                 mine.copy_(master)
-            for parameter, master in zip(self.parameters, self.masters, strict=True):
-                parameter.grad = master.grad = None
         return float(norm)
+
+    def _parts(self) -> Iterator[list[int]]:
+        """The parameters' numbers in parts, so that the fp32 gradients of a part alone exist."""
+        part: list[int] = []
+        size = 0
+        for number, master in enumerate(self.masters):
+            if part and size + master.numel() > PART:
+                yield part
+                part, size = [], 0
+            part.append(number)
+            size += master.numel()
+        if part:
+            yield part
+
+    def _step_of(self, part: list[int], gradients: list[torch.Tensor | None]) -> None:
+        """Apply and forget the gradients of some parameters; an optimiser passes over those that have none."""
+        for number in part:
+            grad, gradients[number] = gradients[number], None
+            if grad is not None:
+                self.masters[number].grad = sharding.part_of(grad).float()
+        for optimizer in self._inner:
+            optimizer.step()
+        for number in part:
+            self.masters[number].grad = None
 
     def drop_gradients(self) -> None:
         """Forget what was accumulated."""

@@ -151,8 +151,8 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
 
     d value / d h = slope[token] W[token] - sum over v of p(v) slope(v) W(v). Where the head is frozen (an adapter),
     that is known with the value itself: it is attention with the head's rows as keys and as values, rescaled as the
-    maximum rises (as in FlashAttention, arXiv:2205.14135), and the logits are made once. Where the head learns, its gradient
-    waits for the gradient of the values, and the logits are made again.
+    maximum rises (as in FlashAttention, arXiv:2205.14135), and the logits are made once. Where the head learns, its
+    gradient waits for the gradient of the values, and the logits are made again.
     """
 
     @staticmethod

@@ -82,3 +82,45 @@ def test_a_target_that_no_matrix_has_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="adapter does not fit") as caught:
         attach(base, Lora(targets=["nowhere"]), seed=0)
     assert "all-linear" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "lora", [Lora(rank=4, init="pissa"), Lora(rank=4, init="orthogonal"), Lora(rank=4, also=["embeddings", "head"])],
+    ids=["pissa", "orthogonal", "also"],
+)  # fmt: skip
+def test_a_start_of_another_kind_is_saved_and_folded_exactly(kind: str, tied: bool, lora: Lora, tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model(kind, tmp_path / "base", tie_word_embeddings=tied), dtype="float32")
+    before = logits(base)
+    lm = attach(base, lora, seed=0)
+    assert torch.allclose(logits(lm), before, atol=1e-4)
+    torch.manual_seed(3)
+    for parameter in lm.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn_like(parameter) * 0.02
+    after = logits(lm)
+    assert not torch.allclose(after, before, atol=1e-2)
+    lm.save(tmp_path / "adapter")
+    assert torch.allclose(logits(load_model(tmp_path / "adapter", dtype="float32")), after, atol=1e-4)
+    fold(lm).save(tmp_path / "whole")
+    whole = load_model(tmp_path / "whole", dtype="float32")
+    assert torch.allclose(logits(whole), after, atol=1e-4)
+    assert bool(whole.config.tie_word_embeddings) == tied
+
+
+def test_four_bits_hold_the_frozen_matrices(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = tiny.tiny_model("llama", tmp_path / "base", hidden_size=64)
+    quantized = load_model(folder, dtype="float32", quantize=True)
+    lm = stirred(attach(quantized, Lora(rank=4, quantize=True), seed=0))
+    held = {str(parameter.dtype) for parameter in lm.model.parameters() if not parameter.requires_grad}
+    assert "torch.uint8" in held
+    assert all("lora_" in name for name, parameter in lm.model.named_parameters() if parameter.requires_grad)
+    lm.save(tmp_path / "adapter")
+    # served on the whole matrices, with the adapter as it was trained
+    served = load_model(tmp_path / "adapter", dtype="float32")
+    assert {parameter.dtype for parameter in served.model.parameters()} == {torch.float32}
+    trained = dict(lm.model.named_parameters())
+    found = {name: value for name, value in served.model.named_parameters() if "lora_" in name}
+    assert found and all(torch.equal(value, trained[name]) for name, value in found.items())

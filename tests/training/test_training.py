@@ -353,3 +353,17 @@ def test_the_tail_of_the_longer_answer_is_discounted() -> None:
     row = lambda size: Rendered((1,) * (size + 1), (0.0, *[1.0] * size), ())  # noqa: E731
     (found,) = discounted([RenderedPair(row(4), row(2))], 0.25)
     assert found.chosen.weights == (0.0, 1.0, 1.0, 0.25, 0.25) and found.rejected.weights == (0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4)])
+def test_checkpointed_activations_change_only_rounding(folder: Path, lora: Lora | None, tmp_path: Path) -> None:
+    found = []
+    for name in ("plain", "less"):
+        (tmp_path / name).mkdir()
+        lm = load_model(folder, dtype="float32")
+        lm = attach(lm, lora, 0) if lora else lm
+        rows = [lm.chat.render((Message("user", text), Message("assistant", f"{text} {text}"))) for text in TEXTS]
+        settings = Optimization(learning_rate=1e-2, batch_size=6, epochs=6, checkpointing=name == "less")
+        train_supervised(lm, rows, SFT(), settings, seed=0, folder=tmp_path / name)
+        found.append(losses(tmp_path / name))
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][-1] < found[0][0]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Reward(Training):
     """A model that gives a score: of whole answers, learned from pairs, or of steps, learned from labelled steps."""
 
-    kind: ClassVar[str] = "reward model"
+    kind: ClassVar[str] = "reward_model"
     units: ClassVar[tuple[str, ...]] = ("comparison", "step")
     gives: ClassVar[Gives] = "scores"
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
@@ -18,8 +18,10 @@ from torch import Tensor
 from burnish import hardware, parallel
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
+from burnish.models.attention import trees
 from burnish.models.compiling import compiled_layers
 from burnish.models.load import LanguageModel
+from burnish.models.logprobs import backbone_of
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
 from burnish.training.batch import steps_of
@@ -74,7 +76,7 @@ def train(
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     if optimization.checkpointing:
-        lm.model.gradient_checkpointing_enable({"use_reentrant": False})
+        keep_less(lm)
     needed = max(1, round(len(lengths) * optimization.epochs))
     plan = steps_of(len(lengths), optimization.batch_size, optimization.steps(len(lengths)), needed, options["seed"],
                     optimization.shuffle)  # fmt: skip
@@ -249,6 +251,16 @@ class _Run:
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip
+
+
+def keep_less(lm: LanguageModel) -> None:
+    """Let layers keep their inputs alone. What they make again in the backward pass, they make as the first time."""
+    backbone = backbone_of(lm.model)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), trees(backbone) if lm.trees else nullcontext()
+
+    lm.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
 
 
 def is_out_of_memory(error: Exception) -> bool:

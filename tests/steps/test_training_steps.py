@@ -1,0 +1,132 @@
+"""Every step that trains, through a recipe: what it makes, what it keeps, and two processes as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import loop
+from burnish.errors import Problems
+from burnish.models.load import load_model
+from burnish.models.scores import score_answers, score_steps
+from burnish.recipe.load import load_recipe
+from burnish.recipe.plan import Plan
+from burnish.recipe.run import RunResult, run_plan
+from burnish.types import STEP, Example, Message
+from burnish.workspace import Workspace
+
+STEPS = """
+steps:
+  chats:    {{use: ingest, from: {folder}/chats.jsonl}}
+  clean:    {{use: filter, data: $chats, with: [{{decontaminate: {{against: [dev, hard]}}}}]}}
+  answers:  {{use: ingest, from: {folder}/labelled.jsonl}}
+  judged:   {{use: filter, data: $answers, with: [{{decontaminate: {{against: [dev, hard]}}}}]}}
+  reasoned: {{use: ingest, from: {folder}/steps.jsonl}}
+  checked:  {{use: filter, data: $reasoned, with: [{{decontaminate: {{against: [dev, hard]}}}}]}}
+  couples:  {{use: ingest, from: {folder}/pairs.jsonl}}
+  pairs:    {{use: filter, data: $couples, with: [{{decontaminate: {{against: [dev, hard]}}}}]}}
+  sft:      {{use: sft, data: $clean, train: {train}, watch: {{suite: dev, every: 2, max_tokens: 8}}, track: tensorboard}}
+  lora:     {{use: sft, data: $clean, lora: {{rank: 2, also: [embeddings]}}, train: {train}}}
+  kto:      {{use: preference, data: $judged, objective: kto, train: {train}}}
+  apart:    {{use: preference, data: $pairs, objective: {{kto: {{variant: apo_zero}}}}, lora: {{rank: 2}}, train: {train}}}
+  reward:   {{use: reward, data: $pairs, objective: {{bradley_terry: {{margins: true}}}}, train: {train}}}
+  process:  {{use: reward, data: $checked, objective: steps, train: {train}}}
+  distill:  {{use: distill, teacher: $sft, data: $clean, train: {train}}}
+  whole:    {{use: fold, model: $lora, dtype: float32}}
+"""  # noqa: E501
+TRAIN = "{learning_rate: 1e-3, batch_size: 4, max_steps: 3}"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe with the steps above, and the rows they learn from."""
+    path = loop.write_loop(tmp_path)
+    head = path.read_text().partition("steps:")[0]
+    path.write_text(head + STEPS.format(folder=tmp_path, train=TRAIN).lstrip())
+    some = loop.COLOURS
+    loop.rows(tmp_path / "labelled.jsonl", *({"prompt": f"Say {one}", "completion": one if n % 2 else "no", "label":
+                                              bool(n % 2)} for n, one in enumerate(some)))  # fmt: skip
+    loop.rows(tmp_path / "steps.jsonl", *({"prompt": f"Spell {one}", "completions": [one[0], one[1:], "done"],
+                                           "labels": [True, n % 2 == 0, True]}
+                                          for n, one in enumerate(some)))  # fmt: skip
+    loop.rows(tmp_path / "pairs.jsonl", *({"prompt": f"Say {one}", "chosen": one, "rejected": "no", "margin": 0.5}
+                                          for one in some))  # fmt: skip
+    return path
+
+
+def run(recipe: Path, store: Workspace, *overrides: str) -> RunResult:
+    return run_plan(Plan(load_recipe(recipe, list(overrides)), store))
+
+
+def test_every_training_step(recipe: Path, store: Workspace) -> None:
+    made = run(recipe, store).artifacts
+    facts = {name: artifact.manifest.summary for name, artifact in made.items()}
+    trained = ("sft", "lora", "kto", "apart", "reward", "process", "distill")
+    assert all(facts[name]["training"]["steps"] == 3 for name in trained)
+    assert facts["kto"]["rows"] == 12 and facts["apart"]["rows"] == 24  # 12 answers; 12 pairs taken apart
+    assert {facts[name]["unit"] for name in trained} == {"token", "answer", "comparison", "step", "distribution"}
+
+    # what is watched is looked at after 2 steps and at the end, its answers are kept, its numbers go to the tracker
+    assert [step for step, _ in facts["sft"]["training"]["looks"]] == [2, 3]
+    samples = [json.loads(line) for line in made["sft"].file("samples.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in samples] == [2, 2, 3, 3]
+    assert list((store.root / "tracking").rglob("events.out.tfevents*"))
+
+    # the folded model is the adapter's, by its certificate and by its logits; its matrices are still one
+    certificate = json.loads(made["whole"].file("certificate.json").read_text())
+    assert certificate["kl"] < 1e-6 and certificate["top1"] == 1.0 and certificate["tokens"] > 0
+    ids = torch.arange(20, 40)[None]
+    folded, unfolded = (load_model(made[name].file("model"), dtype="float32") for name in ("whole", "lora"))
+    with torch.no_grad():
+        assert torch.allclose(folded.model(input_ids=ids).logits, unfolded.model(input_ids=ids).logits, atol=1e-4)
+
+    # the reward models score what they learned to score
+    asked = (Message("user", "Say red"),)
+    scores = score_answers(load_model(made["reward"].file("model"), gives="scores"), [(asked, "red"), (asked, "no")])
+    assert len(scores) == 2 and scores[0] != scores[1]
+    row = Example("one", (Message("user", "Spell red"), Message("assistant", STEP.join(["r", "ed", "done"]))))
+    (steps,) = score_steps(load_model(made["process"].file("model"), gives="scores"), [row])
+    assert len(steps) == 3 and all(0 < score < 1 for score in steps)
+
+    again = run(recipe, store).artifacts
+    assert {name: artifact.id for name, artifact in again.items()} == {name: one.id for name, one in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("steps.sft.watch.suite=hard", "held out"),
+        ("steps.kto.data=$clean", "no label"),
+        ("steps.reward.objective=dpo", "objectives that fit"),
+        ("steps.process.data=$clean", "no labels"),
+        ("steps.sft.train.shard=true", "cannot answer"),
+    ],
+)
+def test_what_does_not_fit_is_found_by_the_plan(change: str, said: str, recipe: Path, store: Workspace) -> None:
+    with pytest.raises(Problems, match=said):
+        run(recipe, store, change)
+
+
+@pytest.mark.slow
+def test_two_processes_run_a_recipe_as_one_does(recipe: Path, tmp_path: Path, store: Workspace) -> None:
+    head, _, steps = recipe.read_text().partition("steps:\n")
+    kept = [line for line in steps.splitlines() if line.split(":")[0].strip() in {"chats", "clean", "kto", "judged",
+                                                                                 "answers", "lora"}]  # fmt: skip
+    recipe.write_text(head + "steps:\n" + "\n".join(kept).replace("{use: sft", "{use: sft, dtype: float32").replace(
+        "{use: preference", "{use: preference, dtype: float32") + "\n")  # fmt: skip
+    alone = run(recipe, store).artifacts
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "burnish",
+               "run", str(recipe), "--store", str(tmp_path / "other")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    other = Workspace(tmp_path / "other")
+    for name in ("lora", "kto"):
+        together = other.find(alone[name].id)
+        assert together is not None
+        one, two = (artifact.manifest.summary["training"] for artifact in (alone[name], together))
+        assert two["tokens"] == one["tokens"] and two["loss_last"] == pytest.approx(one["loss_last"], abs=1e-5)

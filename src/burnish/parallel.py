@@ -6,6 +6,7 @@ wait, and take their share of the training.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def together() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a sharded model in a cycle would keep its group, and the group's threads, to the very end
         distributed.destroy_process_group()
 
 

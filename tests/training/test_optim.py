@@ -75,7 +75,7 @@ def test_masters_collect_what_bfloat16_would_lose() -> None:
     for _ in range(10):
         parameter.grad = torch.ones_like(parameter)
         optimizer.step(0.001)
-    assert torch.allclose(optimizer.masters[0], torch.full((2, 2), 0.99), atol=1e-4)
+    assert torch.allclose(optimizer.masters.value(0), torch.full((2, 2), 0.99), atol=1e-4)
     assert parameter.flatten()[0].item() == pytest.approx(0.98828125)  # 0.99 rounded to bf16
 
 
@@ -94,7 +94,7 @@ def test_state_comes_back() -> None:
     for step in range(2):
         whole.parameters[0].grad = torch.full_like(whole.parameters[0], step + 1.0)
         whole.step(0.01)
-    assert torch.equal(resumed.masters[0], whole.masters[0])
+    assert torch.equal(resumed.masters.value(0), whole.masters.value(0))
     assert torch.equal(resumed.parameters[0], whole.parameters[0])
 
 

@@ -15,6 +15,7 @@ from burnish import parallel
 from burnish.errors import TrainingError
 from burnish.log import ticker
 from burnish.models.chat import Rendered
+from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
@@ -69,7 +70,7 @@ def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimizati
     path = folder / REFERENCE
     if parallel.leads() and not path.exists():
         lm.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), fused_layers(lm.model, not optimization.compile):
             found = _logprobs(lm, sides, optimization.micro(lm.device))
         draft = path.with_name(f".{path.name}")
         save_file(found, draft)

@@ -32,6 +32,9 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float = 1e-8) -> None:
         super().__init__(groups, {"betas": betas, "eps": eps, "lr": 0.0, "weight_decay": 0.0})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = {"step": 0, **_zeros("first", parameter), **_zeros("second", parameter)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a state back. torch makes every state tensor fp32, as the parameters are; codes become bytes again."""
@@ -51,10 +54,6 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
 
     def _update(self, parameter: Tensor, group: dict[str, Any], number: int) -> None:
         state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            for name in MOST:
-                state |= _zeros(name, parameter)
         state["step"] += 1
         draw = torch.Generator(parameter.device).manual_seed(seed_for(0, "adamw8bit", state["step"], number))
         values, grad = parameter.view(-1), parameter.grad.reshape(-1)
@@ -77,7 +76,7 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
 
 def _zeros(name: str, parameter: Tensor) -> dict[str, Tensor]:
     if parameter.numel() < SMALL:
-        return {name: torch.zeros_like(parameter, dtype=torch.float32).view(-1)}
+        return {name: torch.zeros(parameter.numel(), device=parameter.device)}
     blocks = -(-parameter.numel() // BLOCK)
     return {
         name: torch.zeros(blocks, BLOCK, dtype=_KIND[name], device=parameter.device),

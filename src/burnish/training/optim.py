@@ -1,9 +1,4 @@
-"""Optimiser, learning-rate schedule and master weights.
-
-Master weights: where the model's weights are narrower than fp32, the optimiser keeps fp32 copies, applies its update to
-them, and rounds the result into the model. bfloat16 has 8 bits of significand: an update below 1/256 of a weight would
-round to nothing, and at learning rates of 1e-5 nearly all of them are.
-"""
+"""Optimiser and learning-rate schedule. Updates go to fp32 master weights (see `masters`)."""
 
 from __future__ import annotations
 
@@ -24,6 +19,8 @@ WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
 PART = 1 << 23
 """Parameters that are updated at once, or one that is larger."""
+MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
+"""What torch's optimisers hold of each parameter, by its name in their state."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -105,21 +102,19 @@ class MasterOptimizer:
     """
 
     def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], settings: Optimization) -> None:
-        import torch
+        from burnish.training.masters import Masters
 
         pairs = list(named)
         self.parameters, self._settings = [parameter for _, parameter in pairs], settings
         if settings.optimizer != "adamw" and any(map(sharding.is_part, self.parameters)):
             raise TrainingError(f"{settings.optimizer} does not work on sharded parameters",
                                 hint="leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
-        held = [sharding.part_of(parameter) for parameter in self.parameters]
-        self.masters = [mine if mine.dtype == torch.float32 else mine.detach().float().clone() for mine in held]
-        self._rounded = [(mine, master) for mine, master in zip(held, self.masters, strict=True) if mine is not master]
+        self.masters = Masters([sharding.part_of(parameter) for parameter in self.parameters])
         groups: dict[tuple[str, float, float], list[int]] = {}
         for number, (name, parameter) in enumerate(pairs):
             groups.setdefault(settings.group(name, parameter.ndim), []).append(number)
         kinds = dict.fromkeys(kind for kind, _, _ in groups)
-        self._inner = [_optimizer(kind, groups, self.masters, settings) for kind in kinds]
+        self._inner = [_optimizer(kind, groups, self.masters.tensors, settings) for kind in kinds]
         self._numbers = [[n for key, part in groups.items() if key[0] == kind for n in part] for kind in kinds]
 
     def rate(self, step: int, steps: int) -> float:
@@ -136,18 +131,18 @@ class MasterOptimizer:
                 group["lr"] = rate * group["times"]
         gradients = [parameter.grad for parameter in self.parameters]
         self.drop_gradients()
-        for part in self._parts():
-            self._step_of(part, gradients)
-        with torch.no_grad():
-            for mine, master in self._rounded:
-                mine.copy_(master)
+        parts = list(self._parts())
+        values, slopes = self.masters.space(parts), self.masters.space(parts)
+        for part in parts:
+            with self.masters.opened(part, values):
+                self._step_of(part, gradients, slopes)
         return float(norm)
 
     def _parts(self) -> Iterator[list[int]]:
-        """The parameters' numbers in parts, so that the fp32 gradients of a part alone exist."""
+        """The parameters' numbers in parts, so that fp32 values and gradients of a part alone exist."""
         part: list[int] = []
         size = 0
-        for number, master in enumerate(self.masters):
+        for number, master in enumerate(self.masters.tensors):
             if part and size + master.numel() > PART:
                 yield part
                 part, size = [], 0
@@ -156,16 +151,20 @@ class MasterOptimizer:
         if part:
             yield part
 
-    def _step_of(self, part: list[int], gradients: list[torch.Tensor | None]) -> None:
+    def _step_of(self, part: list[int], gradients: list[torch.Tensor | None], space: torch.Tensor) -> None:
         """Apply and forget the gradients of some parameters; an optimiser passes over those that have none."""
+        at = 0
         for number in part:
             grad, gradients[number] = gradients[number], None
             if grad is not None:
-                self.masters[number].grad = sharding.part_of(grad).float()
+                mine = sharding.part_of(grad)
+                wide = space[at : at + mine.numel()].view(mine.shape)
+                self.masters.tensors[number].grad = wide.copy_(mine)
+                at += mine.numel()
         for optimizer in self._inner:
             optimizer.step()
         for number in part:
-            self.masters[number].grad = None
+            self.masters.tensors[number].grad = None
 
     def drop_gradients(self) -> None:
         """Forget what was accumulated."""
@@ -174,20 +173,15 @@ class MasterOptimizer:
 
     def state(self) -> dict[str, Any]:
         """Masters and moments, for a checkpoint: whole tensors, however many processes hold parts of them."""
-        pairs = zip(self.parameters, self.masters, strict=True)
-        masters = [sharding.gathered(master.detach(), parameter) for parameter, master in pairs]
+        masters = [sharding.gathered(self.masters.value(number), parameter)
+                   for number, parameter in enumerate(self.parameters)]  # fmt: skip
         return {"masters": masters, "inner": [self._moved(n, o.state_dict(), sharding.gathered)
                                               for n, o in zip(self._numbers, self._inner, strict=True)]}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
-        import torch
-
-        with torch.no_grad():
-            for parameter, master, saved in zip(self.parameters, self.masters, state["masters"], strict=True):
-                master.copy_(sharding.scattered(saved, parameter))
-            for mine, master in self._rounded:
-                mine.copy_(master)
+        for number, saved in enumerate(state["masters"]):
+            self.masters.take(number, sharding.scattered(saved, self.parameters[number]))
         for numbers, optimizer, saved in zip(self._numbers, self._inner, state["inner"], strict=True):
             optimizer.load_state_dict(self._moved(numbers, saved, sharding.scattered))
 
@@ -205,7 +199,11 @@ class MasterOptimizer:
 def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], masters: list[torch.Tensor],
                settings: Optimization) -> torch.optim.Optimizer:  # fmt: skip
     """One optimiser over the groups of its kind. Muon's updates are scaled to the size of AdamW's, so that one learning
-    rate serves both (arXiv:2502.16982 equation 4)."""
+    rate serves both (arXiv:2502.16982 equation 4).
+
+    Its moments are there from the start: if memory does not suffice, that shows before the first step, and they do not
+    lie between what the first steps leave behind.
+    """
     import torch
 
     rows = [
@@ -217,6 +215,14 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
         from burnish.training.eight_bit import AdamW8bit
 
         return AdamW8bit(rows, settings.betas)
+    made: torch.optim.Optimizer
     if kind == "muon":
-        return torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
-    return torch.optim.AdamW(rows, betas=settings.betas, fused=True)
+        made = torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
+    else:
+        made = torch.optim.AdamW(rows, betas=settings.betas, fused=True)
+    for group in made.param_groups:
+        for master in group["params"]:
+            zeros = {name: torch.zeros(master.shape, device=master.device) for name in MOMENTS[kind]}
+            count = {"step": torch.zeros((), device=master.device)} if kind == "adamw" else {}
+            made.state[master] = count | zeros
+    return made

@@ -20,6 +20,7 @@ from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.attention import trees
 from burnish.models.compiling import compiled_layers
+from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import backbone_of
 from burnish.objectives.parts import LossOutput
@@ -80,10 +81,15 @@ def train(
     needed = max(1, round(len(lengths) * optimization.epochs))
     plan = steps_of(len(lengths), optimization.batch_size, optimization.steps(len(lengths)), needed, options["seed"],
                     optimization.shuffle)  # fmt: skip
-    with compiled_layers(lm.model, optimization.compile), sharded(lm.model, optimization.shard) as split:
-        optimizer = MasterOptimizer(
-            [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
-        )
+    with (
+        fused_layers(lm.model, not optimization.compile),  # a compiler fuses for itself
+        compiled_layers(lm.model, optimization.compile),
+        sharded(lm.model, optimization.shard) as split,
+    ):
+        with _memory_of_optimizer(label):
+            optimizer = MasterOptimizer(
+                [(name, value) for name, value in lm.model.named_parameters() if value.requires_grad], optimization
+            )
         keeper = Keeper(options["folder"], optimizer, options.get("checkpoint_every_s", 60.0))
         watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
         run = _Run(lm, micros, lengths, optimizer, keeper.progress.budget or optimization.micro(lm.device), label,
@@ -172,17 +178,10 @@ class _Run:
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
                                 hint="lower the learning rate, or train in float32")  # fmt: skip
-        try:
+        with _memory_of_optimizer(self.label):
             if not self.split:
                 sum_gradients(self.optimizer.parameters)
             norm = self.optimizer.step(rate)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"{self.label}: memory does not suffice for the optimiser's masters and moments",
-                hint="train an adapter (`lora: {rank: 16}`), take `optimizer: adamw8bit`, or use a smaller model",
-            ) from error
         seconds = time.perf_counter() - began
         return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
                 "units": count}  # fmt: skip
@@ -220,6 +219,7 @@ class _Run:
         for size, compute, counts in parts:
             output = compute()
             (output.total * (counts / count)).backward()
+            hardware.release_memory()
             if not counts:
                 continue
             loss += float(output.total.detach()) / count
@@ -251,6 +251,19 @@ class _Run:
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip
+
+
+@contextmanager
+def _memory_of_optimizer(label: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{label}: memory does not suffice for the optimiser's masters and moments",
+            hint="train an adapter (`lora: {rank: 16}`), take `optimizer: adamw8bit`, or use a smaller model",
+        ) from error
 
 
 def keep_less(lm: LanguageModel) -> None:

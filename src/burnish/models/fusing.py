@@ -1,0 +1,254 @@
+"""Layers that keep less for the backward pass and read memory less often: norms, gated MLPs, low-rank adapters.
+
+Written out as single operations, autograd keeps every intermediate result of these in fp32 or in the layer's full
+width. Here each is one function with its derivative by hand. Values are the ones the model's own module gives, bit for
+bit (an adapter's: one rounding less). Which modules fit is found out by trying, so that a family that computes
+otherwise is left as it is.
+
+A matrix product keeps its input for the gradient of its weights. Where that input is what a norm or a gate gave, it is
+not kept but made again from what they keep, which takes no matrix product: a third of all that is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from burnish.models.logprobs import backbone_of
+
+
+@contextmanager
+def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
+    """Replace what fits in a model's layers while this lasts. Weights, names and what is saved stay as they are."""
+    found: list[tuple[Any, Callable[..., Tensor]]] = []
+    norms: dict[type, tuple[float, bool] | None] = {}
+    for module in backbone_of(model).modules() if wanted else ():
+        forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module)
+        if forward is not None:
+            found.append((module, forward))
+    for module, forward in found:
+        module.forward = forward
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+            yield
+    finally:
+        for module, _ in found:
+            del module.forward
+
+
+# -- what is made again
+
+
+class _Again:
+    """Something that is not kept; those that need it at one time share what is made."""
+
+    def __init__(self, make: Callable[[], Tensor]) -> None:
+        self._make = make
+        self._made: weakref.ref[Tensor] | None = None
+
+    def __call__(self) -> Tensor:
+        made = None if self._made is None else self._made()
+        if made is None:
+            made = self._make()
+            self._made = weakref.ref(made)
+        return made
+
+
+_AGAIN: dict[int, _Again] = {}
+"""How to make again what lies at an address, for as long as the tensor that was first put there lives."""
+
+
+def _made_by(make: Callable[[], Tensor], result: Tensor) -> Tensor:
+    """Let what keeps a result for the backward pass keep instead how it is made."""
+    if not result.requires_grad:
+        return result
+    address = result.data_ptr()
+    _AGAIN[address] = _Again(make)
+    weakref.finalize(result, _AGAIN.pop, address, None)
+    return result
+
+
+def _pack(kept: Tensor) -> Tensor | tuple[_Again, torch.Size, tuple[int, ...]]:
+    again = _AGAIN.get(kept.data_ptr())
+    return kept if again is None else (again, kept.shape, kept.stride())
+
+
+def _unpack(packed: Tensor | tuple[_Again, torch.Size, tuple[int, ...]]) -> Tensor:
+    if isinstance(packed, Tensor):
+        return packed
+    again, shape, stride = packed
+    return again().as_strided(shape, stride)
+
+
+# -- root-mean-square norms
+
+
+def _norm_of(module: Any, known: dict[type, tuple[float, bool] | None]) -> Callable[[Tensor], Tensor] | None:
+    """A module's norm as one function, if it is one of `NORMS`."""
+    if not type(module).__name__.endswith("RMSNorm") or getattr(module, "weight", None) is None:
+        return None
+    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if not isinstance(epsilon, float):
+        return None
+    if type(module) not in known:
+        known[type(module)] = _kind_of(module, epsilon)
+    kind = known[type(module)]
+    return None if kind is None else partial(_norm, module, epsilon, *kind)
+
+
+def _norm(module: Any, epsilon: float, offset: float, early: bool, x: Tensor) -> Tensor:
+    result: Tensor = _Norm.apply(x, module.weight, epsilon, offset, early)
+    source, weight = x.detach(), module.weight.detach()
+    return _made_by(lambda: _normed(source, weight, epsilon, offset, early)[0], result)
+
+
+def _normed(x: Tensor, weight: Tensor, epsilon: float, offset: float, early: bool) -> tuple[Tensor, Tensor]:
+    """The result, and 1 / rms of each row."""
+    wide = x.float()
+    inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+    unit = wide * inverse
+    return weight * unit.to(x.dtype) if early else (unit * (offset + weight.float())).type_as(x), inverse
+
+
+NORMS = [(0.0, True), (0.0, False), (1.0, False)]
+"""(what is added to the weight, whether the normed input is rounded before the weight multiplies it): Llama, Qwen,
+Mistral and LFM2; OLMo 2; Gemma."""
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _kind_of(module: Any, epsilon: float) -> tuple[float, bool] | None:
+    """Which of `NORMS` gives exactly what a module of this kind gives, with other weights than one or zero."""
+    tried = copy.deepcopy(module)
+    draw = torch.Generator().manual_seed(0)
+    tried.weight.copy_(torch.randn(tried.weight.shape, generator=draw))
+    x = torch.randn(8, *tried.weight.shape, generator=draw).to(tried.weight)
+    expected = tried(x)
+    return next((kind for kind in NORMS if torch.equal(_normed(x, tried.weight, epsilon, *kind)[0], expected)), None)
+
+
+class _Norm(torch.autograd.Function):  # type: ignore[misc]
+    """y = (w + offset) x / rms(x) (arXiv:1910.07467); keeps x as it came and 1 / rms(x) of each row.
+
+    With u = x / rms and g = dy (w + offset): dx = (g - u mean(g u)) / rms, dw = sum of dy u.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, offset: float, early: bool) -> Tensor:
+        result, inverse = _normed(x, weight, epsilon, offset, early)
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.offset = offset
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        unit = x.float().mul_(inverse)
+        given = grads[0].to(torch.float32, copy=True)
+        grad_weight = (given * unit).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        given.mul_(ctx.offset + weight.float())
+        given.addcmul_(unit, (given * unit).mean(-1, keepdim=True), value=-1).mul_(inverse)
+        return given.to(x.dtype), grad_weight, None, None, None
+
+
+# -- gated MLPs
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _gated_of(module: Any) -> Callable[[Tensor], Tensor] | None:
+    """An MLP's forward that keeps gate and up projection alone, if the module computes down(act(gate) * up)."""
+    gate, up, down, act = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
+    width = getattr(gate, "in_features", None)
+    if None in (gate, up, down, act) or not isinstance(width, int):
+        return None
+
+    def forward(x: Tensor) -> Tensor:
+        gates, values = gate(x), up(x)
+        product = _Gated.apply(gates, values, act)
+        gates, values = gates.detach(), values.detach()
+        result: Tensor = down(_made_by(lambda: act(gates) * values, product))
+        return result
+
+    weight = next(module.parameters())
+    kind = weight.dtype if weight.is_floating_point() else torch.get_default_dtype()
+    x = torch.randn(2, width, generator=torch.Generator().manual_seed(0)).to(weight.device, kind)
+    return forward if torch.equal(forward(x), module(x)) else None
+
+
+class _Gated(torch.autograd.Function):  # type: ignore[misc]
+    """act(gate) * up (arXiv:2002.05202); act(gate) is made again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.act = act
+        return act(gate) * up
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate, up = ctx.saved_tensors
+        with torch.enable_grad():
+            again = gate.detach().requires_grad_()
+            active = ctx.act(again)
+        (grad_gate,) = torch.autograd.grad(active, again, grads[0] * up)
+        return grad_gate, grads[0] * active.detach(), None
+
+
+# -- adapters
+
+
+def _adapted_of(module: Any) -> Callable[[Tensor], Tensor] | None:
+    """The forward pass of a linear layer with one plain adapter on frozen weights."""
+    from peft.tuners.lora.layer import Linear
+
+    if type(module) is not Linear or module.merged or module.disable_adapters or module.lora_variant:
+        return None
+    base, active = module.base_layer, module.active_adapters
+    if type(base) is not torch.nn.Linear or len(active) != 1 or active[0] not in module.lora_A:
+        return None
+    (name,) = active
+    down, up = module.lora_A[name], module.lora_B[name]
+    plain = isinstance(module.lora_dropout[name], torch.nn.Identity) and up.bias is None
+    learned = [base.weight, *([] if base.bias is None else [base.bias])]
+    if not plain or any(one.requires_grad for one in learned) or down.weight.dtype != base.weight.dtype:
+        return None
+    return partial(_adapted, base, down, up, module.scaling[name])
+
+
+def _adapted(base: Any, down: Any, up: Any, scale: float, x: Tensor) -> Tensor:
+    result: Tensor = _Adapted.apply(x, base.weight, base.bias, down.weight, up.weight, scale)
+    return result
+
+
+class _Adapted(torch.autograd.Function):  # type: ignore[misc]
+    """y = x W' + b + s (x A') B' with W and b frozen (arXiv:2106.09685 section 4.1).
+
+    The low-rank part is added by the matrix product itself, forward and backward: written out, it takes ten passes over
+    tensors of the layer's full width, which cost more than its products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+                ) -> Tensor:  # fmt: skip
+        flat = x.flatten(0, -2)
+        inner = linear(flat, down)
+        ctx.save_for_backward(x, weight, down, up, inner)
+        ctx.scale = scale
+        return linear(flat, weight, bias).addmm_(inner, up.T, alpha=scale).unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, down, up, inner = ctx.saved_tensors
+        given = grads[0].flatten(0, -2)
+        pulled = (given @ up).mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (given @ weight).addmm_(pulled, down).unflatten(0, x.shape[:-1])
+        return grad_x, None, None, pulled.T @ x.flatten(0, -2), (given.T @ inner).mul_(ctx.scale), None

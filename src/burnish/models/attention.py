@@ -58,14 +58,8 @@ class _Group:
     keys: Tensor  # (B, n) places
     real: Tensor | None  # (B, 1, m, 1) which queries are not padding; None when all are
     first: int
-    """The first key that is hidden from any query."""
-    hidden: Tensor  # (B, 1, m, n - first) which of the keys from `first` on a query does not see
-
-
-@dataclass(frozen=True)
-class _Plan:
-    groups: list[_Group]
-    inverse: Tensor  # (T,) where each token stands among the queries of all groups
+    """The first key that any query does not see."""
+    unseen: Tensor  # (B, 1, m, n - first) added to the scores of keys from `first` on: 0, or -inf for one not seen
 
 
 def _blocks(segments: Tensor, window: int) -> Iterator[_Block]:
@@ -108,7 +102,7 @@ def _grouped(blocks: Iterator[_Block]) -> Iterator[list[_Block]]:
         yield group
 
 
-def _pad(blocks: list[_Block], window: int, device: torch.device) -> _Group:
+def _pad(blocks: list[_Block], window: int, like: Tensor) -> _Group:
     most, widest = max(block.high - block.low for block in blocks), max(block.width for block in blocks)
     queries = torch.tensor([[min(low, block.high - 1) for low in range(block.low, block.low + most)]
                             for block in blocks])  # fmt: skip
@@ -125,61 +119,85 @@ def _pad(blocks: list[_Block], window: int, device: torch.device) -> _Group:
     real = torch.arange(most) < sizes
     hidden[..., 0] &= real  # padding sees one key, so that its weights are numbers
     hidden[..., 1:] |= ~real[..., None]
-    whole = None if bool(real.all()) else real[:, None, :, None].to(device)
+    whole = None if bool(real.all()) else real[:, None, :, None].to(like.device)
     any_hidden = hidden.flatten(0, 1).any(0)
     first = int(any_hidden.int().argmax()) if bool(any_hidden.any()) else widest
-    return _Group(blocks, queries.to(device), keys.to(device), whole, first, hidden[:, None, :, first:].to(device))
+    unseen = torch.zeros(hidden.shape, dtype=like.dtype).masked_fill_(hidden, -torch.inf)[:, None, :, first:]
+    return _Group(blocks, queries.to(like.device), keys.to(like.device), whole, first, unseen.to(like.device))
 
 
-def _plan(segments: Tensor, window: int, device: torch.device) -> _Plan:
-    """How a batch's attention is computed; every layer with the same window asks for the same plan."""
+def _plan(segments: Tensor, window: int, like: Tensor) -> list[_Group]:
+    """How a batch's attention is computed; every layer with the same window asks for the same plan.
+
+    Args:
+        like: has the device and the dtype of the scores.
+    """
     plans = _PLANS.setdefault(segments, {})
-    if window not in plans:
-        groups = [_pad(group, window, device) for group in _grouped(_blocks(segments, window))]
-        inverse = torch.empty(int(segments[:, 1].max()), dtype=torch.long)
-        at = 0
-        for group in groups:
-            for number, block in enumerate(group.blocks):
-                first = at + number * group.queries.shape[1]
-                inverse[block.low : block.high] = torch.arange(first, first + block.high - block.low)
-            at += group.queries.numel()
-        plans[window] = _Plan(groups, inverse.to(device))
-    plan: _Plan = plans[window]
+    if (window, like.dtype) not in plans:
+        groups = [_pad(group, window, like) for group in _grouped(_blocks(segments, window))]
+        plans[window, like.dtype] = groups
+    plan: list[_Group] = plans[window, like.dtype]
     return plan
 
 
 # -- the operator
 
 
-def _rows(values: Tensor) -> Tensor:
-    """(1, H, T, D) as (T, H, D); usually a view, for models make heads by transposing."""
-    return values[0].transpose(0, 1)
+def _by_head(values: Tensor) -> Tensor:
+    """(1, H, T, D) as (H, T, D) with every head's tokens beside each other."""
+    return values[0].contiguous()
 
 
-def _take(rows: Tensor, places: Tensor, heads: int) -> Tensor:
-    """Rows (T, H, D) at places (B, m), by groups of heads: (B x KV, G x m, D)."""
-    taken = rows.index_select(0, places.flatten()).view(*places.shape, heads, -1, rows.shape[-1])
-    return taken.permute(0, 2, 3, 1, 4).reshape(len(places) * heads, -1, rows.shape[-1])
+def _take(values: Tensor, places: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
+    """Of (H, T, D) what stands at places (B, m), all of them in some ranges: (H, B, m, D). Of one range it is a view."""
+    if len(places) == 1 and len(ranges) == 1:
+        return values[:, None, slice(*ranges[0])]
+    return values.index_select(1, places.flatten()).view(len(values), *places.shape, -1)
 
 
-def _back(values: Tensor, places: Tensor, heads: int) -> Tensor:
-    """What `_take` gave, as rows again: (B x m, H, D)."""
-    split = values.view(len(places), heads, -1, places.shape[1], values.shape[-1])
-    return split.permute(0, 3, 1, 2, 4).reshape(places.numel(), -1, values.shape[-1])
+def _queries(values: Tensor, group: _Group, heads: int) -> Tensor:
+    """Of (H, T, D) a group's queries, by the heads of keys: (KV x B, G x m, D)."""
+    taken = _take(values, group.queries, [(group.blocks[0].low, group.blocks[0].high)])
+    split = taken.unflatten(0, (heads, -1)).transpose(1, 2)  # (KV, B, G, m, D)
+    return split.reshape(heads * len(group.blocks), -1, values.shape[-1])
 
 
-def _weights(query: Tensor, key: Tensor, group: _Group, scale: float, softcap: float) -> tuple[Tensor, Tensor | None]:
-    """Softmax of the masked scores (B x KV, G x m, n) of queries (B x KV, G x m, D) and keys (B x KV, n, D).
+def _keys(values: Tensor, group: _Group) -> Tensor:
+    """Of (KV, T, D) a group's keys or values: (KV x B, n, D)."""
+    return _take(values, group.keys, group.blocks[0].keys).flatten(0, 1)
+
+
+def _put(total: Tensor, group: _Group, parts: Tensor, heads: int) -> None:
+    """Write what a group's queries (KV x B, G x m, D) became to their places in (H, T, D)."""
+    split = parts.view(heads, len(group.blocks), -1, group.queries.shape[1], parts.shape[-1])
+    for number, block in enumerate(group.blocks):
+        size = block.high - block.low
+        total[:, block.low : block.high].unflatten(0, (heads, -1)).copy_(split[:, number, :, :size])
+
+
+def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
+    """Add the gradients (KV x B, n, D) of a group's keys to the places they belong to (KV, T, D)."""
+    split = parts.view(len(total), len(group.blocks), *parts.shape[1:])
+    for number, block in enumerate(group.blocks):
+        at = 0
+        for start, stop in block.keys:
+            total[:, start:stop] += split[:, number, at : at + stop - start]
+            at += stop - start
+
+
+def _weights(query: Tensor, key: Tensor, group: _Group, softcap: float) -> tuple[Tensor, Tensor | None]:
+    """Softmax of the masked scores (KV x B, G x m, n) of scaled queries (KV x B, G x m, D) and keys (KV x B, n, D).
 
     In the model's dtype, with the sums in fp32. Also the slope of the soft cap at every score, when there is one.
     """
-    scores = torch.bmm(query * scale, key.transpose(1, 2))
+    scores = torch.bmm(query, key.transpose(1, 2))
     slope = None
     if softcap:
         bent = torch.tanh(scores / softcap)
         scores, slope = bent * softcap, 1 - bent * bent
-    blocks = scores.view(len(group.queries), -1, *group.queries.shape[1:], scores.shape[-1])
-    blocks[..., group.first :].masked_fill_(group.hidden, -torch.inf)
+    blocks = scores.view(-1, len(group.blocks), query.shape[1] // group.queries.shape[1], *group.queries.shape[1:],
+                         scores.shape[-1])[..., group.first :]  # fmt: skip
+    blocks.add_(group.unseen)
     return torch.softmax(scores, dim=-1), slope
 
 
@@ -197,15 +215,12 @@ def tree_attention(
         The output (1, T, H, D).
     """
     heads = key.shape[1]
-    queries, keys, values = _rows(query), _rows(key), _rows(value)
-    plan = _plan(segments, window, query.device)
-    outputs = []
-    for group in plan.groups:
-        weights, _ = _weights(
-            _take(queries, group.queries, heads), _take(keys, group.keys, heads), group, scale, softcap
-        )
-        outputs.append(_back(torch.bmm(weights, _take(values, group.keys, heads)), group.queries, heads))
-    return torch.cat(outputs).index_select(0, plan.inverse)[None]
+    queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
+    output = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+    for group in _plan(segments, window, query):
+        weights, _ = _weights(_queries(queries, group, heads), _keys(keys, group), group, softcap)
+        _put(output.transpose(0, 1), group, torch.bmm(weights, _keys(values, group)), heads)
+    return output[None]
 
 
 @tree_attention.register_fake  # type: ignore[untyped-decorator]
@@ -219,47 +234,34 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value, shaped as they are; the weights are made again."""
     heads = key.shape[1]
-    queries, keys, values, grads = _rows(query), _rows(key), _rows(value), grad[0]
-    plan = _plan(segments, window, query.device)
-    grad_queries = []
+    queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
+    grads = _by_head(grad.transpose(1, 2))
+    grad_query = grad.new_empty(query.shape[2], query.shape[1], query.shape[3])
     grad_key = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
     grad_value = torch.zeros(values.shape, dtype=torch.float32, device=value.device)
-    for group in plan.groups:
-        taken, seen = _take(queries, group.queries, heads), _take(keys, group.keys, heads)
-        weights, slope = _weights(taken, seen, group, scale, softcap)
-        outer = _take(grads, group.queries, heads)
+    for group in _plan(segments, window, query):
+        taken, seen = _queries(queries, group, heads), _keys(keys, group)
+        weights, slope = _weights(taken, seen, group, softcap)
+        outer = _queries(grads, group, heads)
         if group.real is not None:  # padding gives no gradient
-            outer = outer.view(len(group.queries), -1, *group.queries.shape[1:], outer.shape[-1])
-            outer = (outer * group.real).view(*taken.shape[:2], -1)
-        change = torch.bmm(outer, _take(values, group.keys, heads).transpose(1, 2))
+            outer = (outer.view(heads, len(group.blocks), -1, group.queries.shape[1], outer.shape[-1]) * group.real
+                     ).view(*outer.shape)  # fmt: skip
+        change = torch.bmm(outer, _keys(values, group).transpose(1, 2))
         change = torch.ops.aten._softmax_backward_data(change, weights, -1, change.dtype)
         if slope is not None:
             change = change * slope
-        grad_queries.append(_back(torch.bmm(change, seen), group.queries, heads))
+        _put(grad_query.transpose(0, 1), group, torch.bmm(change, seen), heads)
         _give(grad_key, group, torch.bmm(change.transpose(1, 2), taken))
         _give(grad_value, group, torch.bmm(weights.transpose(1, 2), outer))
-    grad_query = torch.cat(grad_queries).index_select(0, plan.inverse) * scale
-    rows = (grad_query, grad_key.mul_(scale).to(key.dtype), grad_value.to(value.dtype))
-    first, second, third = (one.transpose(0, 1)[None] for one in rows)
+    made = (grad_query.mul_(scale).transpose(0, 1), grad_key.to(key.dtype), grad_value.to(value.dtype))
+    first, second, third = (one[None] for one in made)
     return first, second, third
 
 
 @_backward.register_fake  # type: ignore[untyped-decorator]
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    first, second, third = (
-        one.new_empty(one.shape[2], one.shape[1], one.shape[3]).transpose(0, 1)[None] for one in (query, key, value)
-    )
-    return first, second, third
-
-
-def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
-    """Add the gradients (B x KV, n, D) of a group's keys to the places they belong to (T, KV, D)."""
-    rows = _back(parts, group.keys, total.shape[1]).view(*group.keys.shape, *total.shape[1:])
-    for block, part in zip(group.blocks, rows, strict=True):
-        at = 0
-        for start, stop in block.keys:
-            total[start:stop] += part[at : at + stop - start]
-            at += stop - start
+    first = grad.new_empty(query.shape[2], query.shape[1], query.shape[3]).transpose(0, 1)[None]
+    return first, *(one.new_empty(one.shape) for one in (key, value))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -60,7 +60,11 @@ class Masters:
     def value(self, number: int) -> Tensor:
         """A master's value, fp32."""
         mine, low = self._held[number], self._low[number]
-        return self.tensors[number].detach() if low is None else _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
+        return (
+            self.tensors[number].detach()
+            if low is None
+            else _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
+        )
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def take(self, number: int, value: Tensor) -> None:

@@ -59,7 +59,7 @@ class Optimization(Config):
     shuffle: bool = True
     """Draw rows in a fresh order every epoch; false keeps the order of the data."""
     micro_tokens: int | None = Field(default=None, ge=1)
-    """Tokens in one forward pass: 2,048 on a CPU and 16,384 on a GPU when left out. Lower it when memory is short; it
+    """Tokens in one forward pass: 1,536 on a CPU and 16,384 on a GPU when left out. Lower it when memory is short; it
     changes results only by rounding."""
     checkpointing: bool = False
     """Keep only each layer's input in the forward pass and compute the rest again in the backward pass: much less
@@ -73,7 +73,7 @@ class Optimization(Config):
 
     def micro(self, device: str) -> int:
         """Tokens in one forward pass on a device. A CPU is fastest while a pass fits its caches."""
-        return self.micro_tokens or (2048 if device == "cpu" else 16384)
+        return self.micro_tokens or (1536 if device == "cpu" else 16384)
 
     def steps(self, rows: int) -> int:
         """Optimiser steps for this many rows."""

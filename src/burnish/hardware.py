@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -76,20 +75,17 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
-def release_memory() -> None:
-    """Give memory that was freed back to the system. Between tensors that stay, glibc keeps what was freed, and a large
-    tensor that does not fit into the holes takes new memory: training held a sixth more than it used."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Callable[[int], int] | None:
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it frees for what it needs next. By default glibc gives large blocks back and
+    the system clears new ones: a tenth of a training step on a CPU."""
+    if sys.platform != "linux":
+        return
     import ctypes
 
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    return found
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+        set_option(-1, -1)  # M_TRIM_THRESHOLD: never give back the end of the heap
 
 
 def describe() -> dict[str, str]:

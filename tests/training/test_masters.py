@@ -45,9 +45,12 @@ def test_every_dtype_gives_its_values_and_takes_new_ones() -> None:
     for number, mine in enumerate(held):
         assert torch.equal(masters.value(number), torch.full((2, 3), 1.001))
         assert torch.equal(mine, torch.full((2, 3), 1.001).to(mine.dtype))
-        masters.take(number, torch.full((2, 3), 0.3))
-        assert torch.equal(masters.value(number), torch.full((2, 3), 0.3))
-        assert torch.equal(mine, torch.full((2, 3), 0.3).to(mine.dtype))
+        saved = [part.clone() for part in masters.parts(number)]
+        with masters.opened([number], masters.space([[number]])):
+            masters.tensors[number].fill_(7.0)
+        masters.take(number, saved)
+        assert torch.equal(masters.value(number), torch.full((2, 3), 1.001))
+        assert torch.equal(mine, torch.full((2, 3), 1.001).to(mine.dtype))
 
 
 def test_a_bfloat16_weight_costs_two_bytes_more() -> None:

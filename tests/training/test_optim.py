@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -141,7 +143,7 @@ def test_any_optimizer_resumes_to_the_same_bits() -> None:
             optimizer = MasterOptimizer(named, settings)
             for step in range(4):
                 if interrupted and step == 2:
-                    saved = optimizer.state()
+                    saved = copy.deepcopy(optimizer.state())
                     named[0][1].data.zero_()
                     optimizer = MasterOptimizer(named, settings)
                     optimizer.restore(saved)

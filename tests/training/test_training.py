@@ -93,6 +93,25 @@ def test_the_loss_is_the_mean_over_learned_tokens_and_falls(folder: Path, tmp_pa
     assert result.learned == 2 * sum(int(sum(row.weights)) for row in rows(lm))
 
 
+def test_a_turn_counts_as_much_as_its_weight_says(llama: Path, tmp_path: Path) -> None:
+    """Two answers, the second three times as much: the weighted mean of their tokens' losses."""
+    lm = load_model(llama, dtype="float32")
+    turns = (
+        Message("user", "one"), Message("assistant", "alpha", train=1.0),
+        Message("user", "two"), Message("assistant", "beta gamma", train=3.0),
+    )  # fmt: skip
+    row = lm.chat.render(turns)
+    with torch.no_grad():
+        values = lm.model(input_ids=torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    spans = [range(turn.start, turn.stop) for turn in row.turns]
+    first, second = ([-float(values[place - 1, row.ids[place]]) for place in span] for span in spans)
+    expected = (sum(first) + 3 * sum(second)) / (len(first) + 3 * len(second))
+    settings = Optimization(batch_size=1, max_steps=1)
+    train_supervised(lm, [row], SFT(), settings, seed=0, folder=tmp_path)
+    assert losses(tmp_path) == [pytest.approx(expected, abs=1e-4)]
+    assert expected != pytest.approx((sum(first) + sum(second)) / (len(first) + len(second)), abs=1e-2)
+
+
 def test_the_cut_into_micro_batches_changes_only_rounding(folder: Path, tmp_path: Path) -> None:
     """One batch of four at once, and one row at a time (1 x 4 = 4 x 1); padding has no say either."""
     whole, _ = supervised(folder, tmp_path / "whole", micro_tokens=100_000)
@@ -123,15 +142,18 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(_Run, "step", dies)
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.1)])
+@pytest.mark.parametrize(
+    ("lora", "optimizer"),
+    [(None, "adamw"), (Lora(rank=2, dropout=0.1), "adamw"), (None, "adamw8bit"), (None, "muon")],
+)
 def test_a_killed_run_resumes_to_the_same_bits(
-    lora: Lora | None, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: Lora | None, optimizer: str, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(out: Path) -> tuple[LanguageModel, TrainResult]:
         out.mkdir(exist_ok=True)
         lm = load_model(llama, dtype="bfloat16")
         lm = attach(lm, lora, seed=1) if lora else lm
-        settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=2)
+        settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=2, optimizer=optimizer)  # type: ignore[arg-type]
         return lm, train_supervised(lm, rows(lm), SFT(), settings, seed=0, folder=out, checkpoint_every_s=0)
 
     whole, expected = run(tmp_path / "whole")
@@ -321,6 +343,17 @@ def test_a_row_that_no_memory_holds_is_a_clear_error(
 
     monkeypatch.setattr(module, "token_logprobs", full)
     with pytest.raises(TrainingError, match="memory does not suffice for a micro-batch of"):
+        supervised(llama, tmp_path / "full")
+
+
+def test_no_memory_for_the_optimizer_is_known_before_the_first_step(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(TrainingError, match="optimiser's masters and moments"):
         supervised(llama, tmp_path / "full")
 
 

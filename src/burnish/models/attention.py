@@ -149,7 +149,7 @@ def _by_head(values: Tensor) -> Tensor:
 
 
 def _take(values: Tensor, places: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
-    """Of (H, T, D) what stands at places (B, m), all of them in some ranges: (H, B, m, D). Of one range it is a view."""
+    """Of (H, T, D) what stands at places (B, m): (H, B, m, D), a view where they are one range."""
     if len(places) == 1 and len(ranges) == 1:
         return values[:, None, slice(*ranges[0])]
     return values.index_select(1, places.flatten()).view(len(values), *places.shape, -1)

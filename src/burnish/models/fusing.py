@@ -164,9 +164,12 @@ class _Norm(torch.autograd.Function):  # type: ignore[misc]
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _gated_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     """An MLP's forward that keeps gate and up projection alone, if the module computes down(act(gate) * up)."""
-    gate, up, down, act = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
+    names = ("gate_proj", "up_proj", "down_proj", "act_fn")
+    if not all(callable(getattr(module, name, None)) for name in names):
+        return None
+    gate, up, down, act = (getattr(module, name) for name in names)
     width = getattr(gate, "in_features", None)
-    if None in (gate, up, down, act) or not isinstance(width, int):
+    if not isinstance(width, int):
         return None
 
     def forward(x: Tensor) -> Tensor:

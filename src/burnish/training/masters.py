@@ -60,21 +60,22 @@ class Masters:
     def value(self, number: int) -> Tensor:
         """A master's value, fp32."""
         mine, low = self._held[number], self._low[number]
-        return (
-            self.tensors[number].detach()
-            if low is None
-            else _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
-        )
+        if low is None:
+            return self.tensors[number].detach()
+        return _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
+
+    def parts(self, number: int) -> list[Tensor]:
+        """What a master is kept as, uncopied: the model's weight and the bits below it, or the master itself."""
+        mine, low = self._held[number], self._low[number]
+        return [self.tensors[number].detach()] if low is None else [mine.detach(), low]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def take(self, number: int, value: Tensor) -> None:
-        """Set a master, and the model's rounded copy of it."""
-        mine, low, master = self._held[number], self._low[number], self.tensors[number]
-        if low is not None:
-            _split(value.to(mine.device, torch.float32, copy=True), mine, low)
-            return
-        master.copy_(value)
-        if mine is not master:
+    def take(self, number: int, parts: Sequence[Tensor]) -> None:
+        """Set a master from what `parts` gave, and the model's rounded copy of it."""
+        for own, given in zip(self.parts(number), parts, strict=True):
+            own.copy_(given)
+        mine, master = self._held[number], self.tensors[number]
+        if self._low[number] is None and mine is not master:
             mine.copy_(master)
 
 

@@ -172,8 +172,9 @@ class MasterOptimizer:
             parameter.grad = None
 
     def state(self) -> dict[str, Any]:
-        """Masters and moments, for a checkpoint: whole tensors, however many processes hold parts of them."""
-        masters = [sharding.gathered(self.masters.value(number), parameter)
+        """Masters and moments, for a checkpoint: whole tensors, however many processes hold parts of them. They are
+        not copied: they change with the next step."""
+        masters = [[sharding.gathered(part, parameter) for part in self.masters.parts(number)]
                    for number, parameter in enumerate(self.parameters)]  # fmt: skip
         return {"masters": masters, "inner": [self._moved(n, o.state_dict(), sharding.gathered)
                                               for n, o in zip(self._numbers, self._inner, strict=True)]}  # fmt: skip
@@ -181,7 +182,7 @@ class MasterOptimizer:
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
         for number, saved in enumerate(state["masters"]):
-            self.masters.take(number, sharding.scattered(saved, self.parameters[number]))
+            self.masters.take(number, [sharding.scattered(part, self.parameters[number]) for part in saved])
         for numbers, optimizer, saved in zip(self._numbers, self._inner, state["inner"], strict=True):
             optimizer.load_state_dict(self._moved(numbers, saved, sharding.scattered))
 

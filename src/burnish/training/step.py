@@ -75,6 +75,7 @@ def train(
     check_any(len(lengths))
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
+    hardware.keep_freed_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     if optimization.checkpointing:
         keep_less(lm)
@@ -219,7 +220,6 @@ class _Run:
         for size, compute, counts in parts:
             output = compute()
             (output.total * (counts / count)).backward()
-            hardware.release_memory()
             if not counts:
                 continue
             loss += float(output.total.detach()) / count

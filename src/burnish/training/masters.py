@@ -65,9 +65,12 @@ class Masters:
         return _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
 
     def parts(self, number: int) -> list[Tensor]:
-        """What a master is kept as, uncopied: the model's weight and the bits below it, or the master itself."""
+        """What a master is kept as, uncopied: the model's weight and the bits below it, or the master itself.
+
+        The bits go by the name of bfloat16, for processes do not send each other 16-bit integers.
+        """
         mine, low = self._held[number], self._low[number]
-        return [self.tensors[number].detach()] if low is None else [mine.detach(), low]
+        return [self.tensors[number].detach()] if low is None else [mine.detach(), low.view(torch.bfloat16)]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def take(self, number: int, parts: Sequence[Tensor]) -> None:

@@ -209,6 +209,8 @@ class _Gated(torch.autograd.Function):  # type: ignore[misc]
 
 def _adapted_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     """The forward pass of a linear layer with one plain adapter on frozen weights."""
+    if not hasattr(module, "lora_A"):
+        return None
     from peft.tuners.lora.layer import Linear
 
     if type(module) is not Linear or module.merged or module.disable_adapters or module.lora_variant:

@@ -128,11 +128,14 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
             head of a reward model as it is.
         quantize: hold the matrices in four bits (NF4, arXiv:2305.14314), for an adapter to be trained on.
     """
-    import transformers
-    from transformers.utils import logging
+    import logging
 
-    logging.disable_progress_bar()  # a bar per file would break into the run's own lines
-    logging.set_verbosity_error()
+    import transformers
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.disable_progress_bar()  # a bar per file would break into the run's own lines
+    of_transformers.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it warns of a kernel not used here
     source = locate(ref)
     scores = gives_scores(source)
     if scores and gives == "text":
@@ -188,14 +191,12 @@ def gives_scores(source: ModelSource) -> bool:
 def _four_bits(kind: str) -> Any:
     """Settings of NF4 with constants that are quantised themselves. Raises ModelError without bitsandbytes."""
     import importlib.util
-    import logging
 
     import torch
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError("QLoRA needs the package bitsandbytes", hint="pip install 'burnish[qlora]'")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of the kernel that is not used here
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                               bnb_4bit_compute_dtype=getattr(torch, kind))  # fmt: skip
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -75,17 +76,32 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees for what it needs next. By default glibc gives large blocks back and
-    the system clears new ones: a tenth of a training step on a CPU."""
-    if sys.platform != "linux":
-        return
-    import ctypes
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """While this lasts the process keeps memory that it frees for what it needs next; afterwards it gives it back.
 
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        set_option = ctypes.CDLL(None).mallopt
-        set_option(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
-        set_option(-1, -1)  # M_TRIM_THRESHOLD: never give back the end of the heap
+    By default glibc gives large blocks back and the system clears new ones, a twentieth of a training step on a CPU.
+    """
+    set_option = _libc("mallopt")
+    set_option(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+    set_option(-1, -1)  # M_TRIM_THRESHOLD: never give back the end of the heap
+    try:
+        yield
+    finally:
+        set_option(-4, 1 << 16)  # glibc's own
+        set_option(-1, 1 << 17)
+        _libc("malloc_trim")(0)
+
+
+def _libc(name: str) -> Callable[..., int]:
+    """A function of glibc; one that does nothing where there is another C library."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+            return found
+    return lambda *_: 0
 
 
 def describe() -> dict[str, str]:

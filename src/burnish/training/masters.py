@@ -32,7 +32,7 @@ class Masters:
         return mine if mine.dtype == torch.float32 else mine.detach().float().clone()
 
     def space(self, parts: Sequence[Sequence[int]]) -> Tensor:
-        """Memory for the values and the gradients of the largest of some parts, to be used for one after another."""
+        """Memory for the fp32 values or gradients of the largest of some parts, to be used for one after another."""
         return torch.empty(max(sum(self._held[number].numel() for number in part) for part in parts),
                            dtype=torch.float32, device=self._held[0].device)  # fmt: skip
 

@@ -158,9 +158,10 @@ class MasterOptimizer:
             grad, gradients[number] = gradients[number], None
             if grad is not None:
                 mine = sharding.part_of(grad)
-                wide = space[at : at + mine.numel()].view(mine.shape)
-                self.masters.tensors[number].grad = wide.copy_(mine)
-                at += mine.numel()
+                if mine.dtype != space.dtype:
+                    at, place = at + mine.numel(), space[at : at + mine.numel()]
+                    mine = place.view(mine.shape).copy_(mine)
+                self.masters.tensors[number].grad = mine
         for optimizer in self._inner:
             optimizer.step()
         for number in part:

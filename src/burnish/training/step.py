@@ -75,7 +75,6 @@ def train(
     check_any(len(lengths))
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
-    hardware.keep_freed_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     if optimization.checkpointing:
         keep_less(lm)
@@ -83,6 +82,7 @@ def train(
     plan = steps_of(len(lengths), optimization.batch_size, optimization.steps(len(lengths)), needed, options["seed"],
                     optimization.shuffle)  # fmt: skip
     with (
+        hardware.freed_memory_kept(),
         fused_layers(lm.model, not optimization.compile),  # a compiler fuses for itself
         compiled_layers(lm.model, optimization.compile),
         sharded(lm.model, optimization.shard) as split,

@@ -58,7 +58,7 @@ def _open(name: Tracker, run: str, settings: dict[str, Any], folder: Path) -> An
     made: dict[str, Callable[[], Any]] = {
         "tensorboard": lambda: tracking.TensorBoardTracker(run, logging_dir=folder),
         "wandb": lambda: tracking.WandBTracker("burnish", name=run),
-        "mlflow": lambda: tracking.MLflowTracker("burnish", logging_dir=folder / "mlflow", run_name=run),
+        "mlflow": lambda: tracking.MLflowTracker("burnish", logging_dir=str(folder / "mlflow"), run_name=run),
         "trackio": lambda: tracking.TrackioTracker("burnish", name=run),
     }
     tracker = made[name]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,12 @@ from burnish.training.tracking import tracked
 def test_mlflow_has_the_metrics_and_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     with tracked(["mlflow"], "sft", {"train": {"learning_rate": 1e-3}}, tmp_path) as after:
         assert after is not None
         after(0, {"step": 0, "loss": 3.0})
-    found = sqlite3.connect(tmp_path / "mlflow.db")
-    assert found.execute("select key, value, step from metrics").fetchall() == [("loss", 3.0, 0)]
-    assert found.execute("select key, value from params").fetchall() == [("train.learning_rate", "0.001")]
+    (metric,) = tmp_path.glob("runs/*/*/metrics/loss")
+    assert metric.read_text().split()[1:3] == ["3.0", "0"]
+    (setting,) = tmp_path.glob("runs/*/*/params/train.learning_rate")
+    assert setting.read_text() == "0.001"

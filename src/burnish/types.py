@@ -87,6 +87,7 @@ class StopReason(StrEnum):
     STOP_STRING = "stop_string"  # one of the asked-for stop strings appeared
     LENGTH = "length"  # it reached max_tokens
     CONTEXT = "context"  # it filled the model's context
+    FAILED = "failed"  # the server gave no answer; the text says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,23 @@ class Score:
     """The answer that was read out of the text, the unit that voting counts."""
     why: str = ""
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which of two answers a judge prefers, asked in both orders."""
+
+    preference: float | None
+    """How sure it is that the first is better: 1, 0, 0.5 for a tie, or between. None means unscored."""
+    orders: tuple[float | None, float | None] = (None, None)
+    """The same with the first answer shown first, and with it shown second."""
+    error: str | None = None
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the order decided: it preferred one answer, and the other one when they changed places."""
+        first, second = self.orders
+        return first is not None and second is not None and (first - 0.5) * (second - 0.5) < 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,91 @@ def test_a_prompt_that_fills_the_context_is_refused(tmp_path: Path) -> None:
         engine.choices([long], [["a"]])
 
 
+def test_a_stop_string_may_lie_across_tokens_and_ends_where_it_begins(llama: LanguageModel) -> None:
+    engine = LocalEngine(llama)
+    (whole,) = engine.generate(QUESTIONS[:1], Sampling(max_tokens=20, temperature=1.0, seed=4))[0]
+    pieces = [llama.tokenizer.decode([token]) for token in whole.ids]
+    mark = pieces[5][-1] + pieces[6][:1]  # the end of one token and the beginning of the next
+    sampling = Sampling(max_tokens=20, temperature=1.0, seed=4, stop=("never said", mark))
+    (cut,) = engine.generate(QUESTIONS[:1], sampling)[0]
+    assert cut.text == whole.text[: whole.text.find(mark)]
+    assert cut.stop is StopReason.STOP_STRING and len(cut.ids) <= 7
+
+
+def test_white_space_belongs_to_a_text_and_not_to_an_answer(llama: LanguageModel) -> None:
+    for seed in range(60):  # until an answer begins with white space
+        sampling = Sampling(max_tokens=4, temperature=1.5, seed=seed)
+        (text,) = LocalEngine(llama).generate(["the quick"], sampling)[0]
+        if text.text != text.text.strip():
+            break
+    assert text.text == llama.tokenizer.decode(text.ids, skip_special_tokens=True)
+    answers = LocalEngine(llama).generate(PROMPTS, Sampling(max_tokens=4, temperature=1.5, seed=1), n=8)
+    assert all(one.text == one.text.strip() for group in answers for one in group)
+
+
+@pytest.mark.parametrize("budget", [90, 200, 1 << 14])
+def test_rows_that_join_late_say_the_same(lm: LanguageModel, budget: int) -> None:
+    """Continuous batching: with room for few, prompts take the places of rows that have ended."""
+    prompts = [f"{question} {'the lazy dog ' * (number % 3)}" for number in range(4) for question in QUESTIONS]
+    sampling = Sampling(max_tokens=10, temperature=1.0, seed=2, stop=("o",))
+    alone = [LocalEngine(lm, batch_tokens=1).generate([prompt], sampling, n=2)[0] for prompt in prompts]
+    assert len({len(one.ids) for group in alone for one in group}) > 3  # they do end at different times
+    together = LocalEngine(lm, batch_tokens=budget).generate(prompts, sampling, n=2)
+    assert [[(one.ids, one.stop) for one in group] for group in together] == [
+        [(one.ids, one.stop) for one in group] for group in alone
+    ]
+    for mine, plain in zip(together, alone, strict=True):
+        assert mine[0].logprobs == pytest.approx(plain[0].logprobs, abs=1e-3)
+
+
+def test_places_are_taken_while_others_are_still_written(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    original = LocalEngine._open
+
+    def counted(self: LocalEngine, prompts: list[list[int]], n: int, lines: list[int]) -> object:
+        opened.append(len(prompts))
+        return original(self, prompts, n, lines)
+
+    monkeypatch.setattr(LocalEngine, "_open", counted)
+    steps: list[int] = []
+    forward = LocalEngine._advance
+    monkeypatch.setattr(LocalEngine, "_advance", lambda *given: steps.append(len(given[1].rows)) or forward(*given))
+    prompts = QUESTIONS * 8
+    sampling = Sampling(max_tokens=60, temperature=1.0, seed=2, stop=("o", "e"))
+    LocalEngine(llama, batch_tokens=1200).generate(prompts, sampling)
+    joined = len(steps)
+    assert len(opened) > 2 and sum(opened) == len(prompts)
+    steps.clear()
+    monkeypatch.setattr("burnish.engines.local._plain", lambda cache: False)  # groups that are written one by one
+    LocalEngine(llama, batch_tokens=1200).generate(prompts, sampling)
+    assert joined < len(steps)  # fewer forward passes for the same answers
+
+
+def test_a_shared_beginning_is_encoded_once(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = "the quick brown fox jumps over the lazy dog. " * 3
+    prompts = [start + question for question in QUESTIONS]
+    alone = [LocalEngine(lm).generate([prompt], Sampling(max_tokens=8))[0][0] for prompt in prompts]
+    engine = LocalEngine(lm)
+    widths: list[int] = []
+    backbone = engine._backbone
+    engine._backbone = lambda **given: widths.append(given["input_ids"].numel()) or backbone(**given)
+    together = engine.generate(prompts, Sampling(max_tokens=8))
+    assert [group[0].ids for group in together] == [one.ids for one in alone]
+    if lm.source.ref.endswith(("llama0", "qwen30")):  # full attention in all layers
+        assert widths[0] > 64 and widths[1] < 5 * 40
+
+
+def test_an_answer_is_streamed_as_it_grows(lm: LanguageModel) -> None:
+    engine = LocalEngine(lm)
+    for prompt in (PROMPTS[0], QUESTIONS[0]):
+        parts = list(engine.stream(prompt, Sampling(max_tokens=9, temperature=1.0, seed=3)))
+        (whole,) = engine.generate([prompt], Sampling(max_tokens=9, temperature=1.0, seed=3))[0]
+        assert parts[-1] == whole.text
+        assert len(parts) == len(whole.ids) and len(set(parts)) > 3
+    with pytest.raises(EngineError, match="does not fit"):
+        next(iter(engine.stream("the quick brown fox " * 100, Sampling())))
+
+
 def test_usage_counts_a_shared_prompt_once(llama: LanguageModel) -> None:
     engine = LocalEngine(llama)
     answers = engine.generate(PROMPTS[:2], Sampling(max_tokens=5, temperature=1.0), n=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,8 @@ class Scored:
 
     logprob: float
     tokens: int
+    greedy: bool = False
+    """Whether greedy decoding would say it: each of its tokens is the likeliest."""
 
 
 class Engine(Protocol):
@@ -34,6 +36,10 @@ class Engine(Protocol):
 
     name: str
     usage: Usage
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether `choices` works: a server may not tell."""
 
     @property
     def template_hash(self) -> str:
@@ -47,3 +53,6 @@ class Engine(Protocol):
 
     def choices(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[Scored]]:
         """The log-probability of each option as the text that follows its prompt."""
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        """The answer to one prompt as it grows: the whole text so far, again and again, last the answer."""

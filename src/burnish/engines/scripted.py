@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from burnish.engines.base import Prompt, Scored, Usage
 from burnish.types import Completion, Sampling
@@ -14,6 +14,7 @@ class Scripted:
     """Answers from a function of (prompt, sample number), or from a list that is gone through in order."""
 
     template_hash = ""
+    gives_logprobs = True
 
     def __init__(self, script: Script | Sequence[str], name: str = "scripted") -> None:
         self.name, self.usage = name, Usage()
@@ -47,6 +48,13 @@ class Scripted:
             found.append([Scored(0.0 if said == one else -float(len(one.split())), len(one.split())) for one in group])
             self.usage.calls += 1
         return found
+
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        """The script's answer, word by word."""
+        ((answer,),) = self.generate([prompt], sampling)
+        words = answer.text.split(" ")
+        for count in range(1, len(words) + 1):
+            yield " ".join(words[:count])
 
 
 def _text(prompt: Prompt) -> str:

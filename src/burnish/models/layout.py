@@ -48,6 +48,15 @@ class Tree:
         parts = [np.arange(self.segments[number].start, self.segments[number].stop) for number in self.paths[row]]
         return np.concatenate(parts) if parts else np.arange(0)
 
+    def positions(self) -> np.ndarray:
+        """Of every token, its position in its row."""
+        parts = [np.arange(one.depth, one.depth + one.stop - one.start) for one in self.segments]
+        return np.concatenate(parts) if parts else np.arange(0)
+
+    def table(self) -> Tensor:
+        """The segments (S, 4) as the attention function reads them: start, stop, depth, parent."""
+        return torch.tensor([[one.start, one.stop, one.depth, one.parent] for one in self.segments], dtype=torch.long)
+
 
 def common(left: Sequence[int], right: Sequence[int]) -> int:
     """Length of the common beginning."""
@@ -123,15 +132,12 @@ def lay_out(rows: Sequence[Rendered], device: str, *, trees: bool) -> Batch:
 
 def _as_trees(rows: Sequence[Rendered], device: str) -> Batch:
     tree = plant([row.ids for row in rows])
-    positions = np.empty(len(tree.ids), dtype=np.int64)
     before = np.arange(len(tree.ids)) - 1
     for segment in tree.segments:
-        positions[segment.start : segment.stop] = np.arange(segment.depth, segment.depth + segment.stop - segment.start)
         before[segment.start] = tree.segments[segment.parent].stop - 1 if segment.parent >= 0 else -1
-    table = torch.tensor([[s.start, s.stop, s.depth, s.parent] for s in tree.segments], dtype=torch.long)
     places = [tree.places(number) for number in range(len(rows))]
     ids = np.array([tree.ids], dtype=np.int64)
-    return _batch(ids, positions[None], before, places, rows, device, segments=table)
+    return _batch(ids, tree.positions()[None], before, places, rows, device, segments=tree.table())
 
 
 def _padded(rows: Sequence[Rendered], device: str) -> Batch:

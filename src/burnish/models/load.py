@@ -80,6 +80,11 @@ class LanguageModel:
         return ChatTemplate(self.tokenizer)
 
     @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer; without a chat template, the one that ends a text."""
+        return self.chat.stop_ids if self.tokenizer.chat_template else (int(self.tokenizer.eos_token_id),)
+
+    @property
     def config(self) -> Any:
         return self.model.config.get_text_config()
 

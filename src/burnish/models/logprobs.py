@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from burnish.models.attention import trees
-from burnish.models.layout import Batch
+from burnish.models.layout import Batch, Tree
 
 CHUNK = 1 << 23
 """Logits held at once: 8 Mi numbers, 32 MiB in fp32."""
@@ -81,11 +81,24 @@ def token_logprobs(model: Any, batch: Batch) -> Tensor:
 def hidden_states(model: Any, batch: Batch) -> Tensor:
     """Last hidden states (B x T, H) of a batch's tokens."""
     backbone = backbone_of(model)
-    if batch.segments is None:
-        out = backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
-    else:
-        with trees(backbone):
-            out = backbone(input_ids=batch.ids, position_ids=batch.positions, segments=batch.segments, use_cache=False)
+    if batch.segments is not None:
+        return _over_trees(backbone, batch.ids, batch.positions, batch.segments)
+    out = backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
+    states: Tensor = out.last_hidden_state.flatten(0, 1)
+    return states
+
+
+def tree_states(model: Any, tree: Tree) -> Tensor:
+    """Last hidden states (T, H) of the tokens of planted rows."""
+    backbone = backbone_of(model)
+    device = next(backbone.parameters()).device
+    ids, positions = torch.tensor([tree.ids], device=device), torch.from_numpy(tree.positions()[None]).to(device)
+    return _over_trees(backbone, ids, positions, tree.table())
+
+
+def _over_trees(backbone: Any, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+    with trees(backbone):
+        out = backbone(input_ids=ids, position_ids=positions, segments=segments, use_cache=False)
     states: Tensor = out.last_hidden_state.flatten(0, 1)
     return states
 

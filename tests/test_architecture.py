@@ -20,12 +20,12 @@ LAYERS = [
     {"training"},
     {"steps"},
     {"recipe"},
-    {"cli"},
+    {"cli", "studio"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 WITHIN = {("log", "parallel"), ("engines", "models"), ("objectives", "models"), ("merging", "models"),
-          ("judges", "rewards"), ("evaluation", "data"), ("test_time", "evaluation")}  # fmt: skip
+          ("judges", "rewards"), ("evaluation", "data"), ("test_time", "evaluation"), ("cli", "studio")}  # fmt: skip
 """Neighbours on one layer that may be used: (user, used)."""
 
 

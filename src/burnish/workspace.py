@@ -158,6 +158,11 @@ class Workspace:
 
     # -- artifacts
 
+    @property
+    def responses(self) -> Path:
+        """The file of answers that models gave, so that none is computed twice. It only saves time."""
+        return self.root / "responses.sqlite"
+
     def find(self, artifact_id: str) -> Artifact | None:
         """The finished artifact of this id, or None. Raises WorkspaceError when its manifest is damaged."""
         path = self.root / "artifacts" / artifact_id

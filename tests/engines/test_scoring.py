@@ -54,12 +54,13 @@ def test_greedy_is_seen(lm: LanguageModel) -> None:
 
 
 def test_packs_keep_to_the_budget_and_count_what_is_shared_once() -> None:
-    # Prompts of 6 tokens whose first 5 are alike and options of 3 tokens, of which 2 are fed: 6 + 2 = 8, then 1 + 2 each.
+    # Prompts of 6 tokens whose first 5 are alike, options of 3 tokens of which 2 are fed: 6 + 2 = 8, then 1 + 2 each.
     asked: list[Asked] = [([1, 2, 3, 4, 5, last], [[7, 8, 9]]) for last in (30, 10, 20)]
     assert list(packs(asked, 14)) == [[1, 2, 0]]
     assert list(packs(asked, 13)) == [[1, 2], [0]]
     assert list(packs(asked, 1)) == [[1], [2], [0]]
     assert list(packs([], 10)) == []
+    assert list(packs(asked, 100, least=1)) == [[1, 2, 0]]  # four times the first prompt is 24
 
 
 def test_a_model_without_a_chat_is_scored_on_plain_text(tmp_path: Path) -> None:

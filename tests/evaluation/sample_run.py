@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
+from burnish.evaluation.judge_card import JudgeCard, Pair, judge_card
 from burnish.evaluation.report import Answer, Curve, Flow, Loss, ModelScores, Origin, RunReport, Sample
 from burnish.evaluation.runner import Outcome, compare, report
+from burnish.evaluation.scorecard import Decision, Evidence, decide
 from burnish.ledger import LedgerRow
 from burnish.test_time.curve import Sampled, curve
 from burnish.test_time.strategies.best_of_n import BestOfN
 from burnish.test_time.strategies.majority import Majority
-from burnish.types import Completion, Message, Score
+from burnish.types import Completion, Message, Score, Verdict
 
 TASKS = {  # task: chance of a right answer for base, sft, dpo, merged
     "pebble-arithmetic": (0.00, 0.70, 0.76, 0.74),
@@ -151,12 +153,33 @@ PEDIGREE = [
 ]  # fmt: skip
 
 
+def duelled() -> tuple[list[Decision], list[JudgeCard]]:
+    """A decision and a judge card, with a piece of evidence of every kind."""
+    rng, pairs = Random(5), []
+    for k in range(160):
+        human = float(rng.random() < 0.62)
+        orders = [float(human if rng.random() < 0.8 else 1 - human) for _ in range(2)]
+        long = "- word\n" * (12 if rng.random() < 0.5 + 0.2 * (orders[0] - 0.5) else 6)
+        verdict = Verdict(sum(orders) / 2, (orders[0], orders[1]))
+        pairs.append(Pair(f"p{k}", long, "word " * 9, verdict, human, verdict, "dpo", "base"))
+    null = {"empty": [Verdict(0.0, (0.0, 0.0))] * 20, "commanding": [Verdict(1.0, (1.0, 1.0))] * 9}
+    card = judge_card("reward", pairs, null, own_model="dpo")
+    evidence = [
+        Evidence("benchmark", "dev", 0.62, 0.57, 0.67, 450, 2), Evidence("votes", "votes.sqlite", 0.31, 0.12, 0.47, 96),
+        Evidence("judge", "reward", 0.44, 0.31, 0.55, 160, 0, card.alarms),
+        Evidence("corrected", "reward", 0.02, -0.14, 0.18, 50),
+    ]  # fmt: skip
+    return [decide("dpo", "base", evidence)], [card]
+
+
 def sample_report() -> RunReport:
     """Every section of the page, filled."""
     return RunReport(
         title="quickstart",
         scores=[*scores("dev", TASKS, 50), *scores("held_out", TASKS, 30, seed=1)],
         suites={"dev": "450 items of 9 tasks, frozen before training", "held_out": "270 items, look 1 of 3"},
+        decisions=duelled()[0],
+        judges=duelled()[1],
         curves=curves(),
         losses=losses(),
         flows=[

@@ -10,6 +10,7 @@ import pytest
 from burnish.errors import EvaluationError
 from burnish.evaluation import ranking
 from burnish.evaluation.ranking import CENTER, PRIOR, SCALE, Battles, battles, most_telling, rank
+from burnish.evaluation.style import counts, with_style
 
 Row = tuple[str, str, float, str]
 
@@ -126,6 +127,19 @@ def test_style_is_told_apart_from_strength() -> None:
     assert strengths_of(plain)["m00"] > -0.3  # long answers hide that it is weak
     effect, error = styled.style["length"]
     assert effect == pytest.approx(0.6 * SCALE, abs=3 * error)
+
+
+def test_style_is_counted_by_hand() -> None:
+    answer = "# Title\n\n- one **bold**\n- two\n\n```\n- no item\n```"
+    assert counts(answer) == [12, 1, 2, 1]  # words: # Title - one **bold** - two ``` - no item ```
+    votes = battles([("a", "b", 1.0, ""), ("b", "a", 0.0, ""), ("a", "b", 0.5, "")])
+    styled = with_style(votes, [("one two three", "one"), ("one", "one two three"), ("x", "x")])
+    # Words differ by 2 of 4 + 1, -2 of 5, 0: spread sqrt(0.32 / 3); the other features never differ.
+    assert styled.feature_names == ("words",)
+    assert styled.features is not None
+    assert styled.features[:, 0] == pytest.approx([0.4 / (0.32 / 3) ** 0.5, -0.4 / (0.32 / 3) ** 0.5, 0])
+    with pytest.raises(EvaluationError, match="do not differ in style"):
+        with_style(votes, [("", "")] * 3)
 
 
 def test_the_order_of_votes_and_sides_does_not_matter() -> None:

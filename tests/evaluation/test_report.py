@@ -29,6 +29,7 @@ from burnish.evaluation.report.page import thirds
 from burnish.evaluation.report.svg import tag, ticks
 from burnish.evaluation.report.verdict import verdict
 from burnish.evaluation.runner import Outcome, compare, report
+from burnish.evaluation.scorecard import Decision, Evidence
 from burnish.evaluation.stats import point_from_row
 from burnish.ledger import LedgerRow
 from burnish.types import Example, Message, Score
@@ -127,6 +128,15 @@ def poisoned() -> RunReport:
         baseline=rows[0].model,
         scores=rows,
         suites={EVIL: EVIL},
+        decisions=[
+            Decision(
+                EVIL, EVIL, "hold", EVIL, (EVIL,), (EVIL,), (Evidence("judge", EVIL, 0.1, -0.1, 0.3, 9, 0, (EVIL,)),)
+            )
+        ],
+        judges=[
+            replace(card, judge=EVIL, unscored=1, why_unscored=EVIL, alarms=(EVIL,), null={EVIL: card.null["empty"]})
+            for card in data.judges
+        ],
         curves=[replace(curve, model=EVIL, suite=EVIL, strategy=EVIL) for curve in data.curves],
         losses=[Loss(EVIL, [(1, 2.0), (2, 1.0)], EVIL)],
         flows=[Flow(EVIL, 10, 6, {EVIL: 4}, EVIL)],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from burnish.errors import EvaluationError
-from burnish.rewards import REWARDS, grade, row_grader
+from burnish.rewards import REWARDS, grade, grade_all, row_grader
 from burnish.types import Example, Message
 
 GOLD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -20,7 +20,11 @@ GOLD: dict[str, tuple[dict[str, Any], str, str]] = {
     "json_object": ({}, '{"name": "Mia", "age": 12}', ' {"age": 12, "name": "Mia"}\n'),
     "format": ({"kind": "numbered", "items": ["fig", "kiwi"]}, "", "1. fig\n2. kiwi"),
     "summary": ({"facts": ["Mia", "tea"], "max_words": 6}, "", "Mia brings tea on Monday."),
+    "regex": ({"pattern": r"(\w+) is the capital", "group": 1}, "Paris", "I think paris; no, Paris is the capital."),
+    "code": ({"tests": "assert add(2, 3) == 5"}, "", "```python\ndef add(a, b):\n    return a + b\n```"),
 }
+STARTS_PROCESSES = {"code": 20}
+"""Fewer texts for graders that start a process for each."""
 
 
 def item(name: str, settings: dict[str, Any], target: str | None = None) -> Example:
@@ -28,7 +32,7 @@ def item(name: str, settings: dict[str, Any], target: str | None = None) -> Exam
 
 
 def test_every_reward_has_a_gold_case() -> None:
-    assert sorted(GOLD) == sorted(REWARDS.names())
+    assert sorted([*GOLD, "judge"]) == sorted(REWARDS.names())  # what a judge says, no rule can know
 
 
 @pytest.mark.parametrize("name", sorted(GOLD))
@@ -47,7 +51,7 @@ def test_garbage_never_raises_and_is_wrong(name: str) -> None:
     example = item(name, settings, target)
     rng = random.Random(0)
     alphabet = 'aB1{}[]",:.-#$%/\n \\\x00é漢🙂٣²'
-    for _ in range(3000):
+    for _ in range(STARTS_PROCESSES.get(name, 3000)):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40)))
         assert grade(example, text).value in (0.0, 1.0)
     for text in ("{" * 100_000, "1" * 5000, "#### ", "Answer:", "answer is", "1/0", "-", "Answer: ,", "9e99999999"):
@@ -213,3 +217,17 @@ def test_no_grader_unknown_grader_and_wrong_settings_are_errors_of_the_suite() -
         grade(item("numerik", {}, "5"), "5")
     with pytest.raises(EvaluationError, match="tolerance"):
         grade(item("numeric", {"tolerance": -1}, "5"), "5")
+
+
+def test_many_answers_are_graded_in_their_order() -> None:
+    settings, target, answer = GOLD["code"]
+    examples = [item("code", settings, target), item("numeric", {}, "5"), item("code", settings, target),
+                item("exact", {}, "yes")]  # fmt: skip
+    scores = grade_all(examples, [answer, "5", "def add(a, b): return a - b", "no"])
+    assert [score.value for score in scores] == [1.0, 1.0, 0.0, 0.0]
+    assert grade_all([], []) == []
+
+
+def test_a_judged_item_waits_for_its_judge() -> None:
+    score = grade(item("judge", {}, "a reference"), "an answer")
+    assert score.value is None and score.error == "a judge model scores this item, and none was named"

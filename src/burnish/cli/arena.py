@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from burnish.cli.options import AsJson, StorePath, model_path, open_store, print
 from burnish.errors import ConfigError
 from burnish.evaluation.votes import VoteStore
 from burnish.log import note
+from burnish.types import Message
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine can reach."""
@@ -32,6 +34,7 @@ def command(
     import_: Annotated[Path | None, typer.Option("--import", help="Add the votes of a file of LMArena's rows.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write all votes: .jsonl, .json, .csv or .parquet.")] = None,
     ranking: Annotated[bool, typer.Option("--ranking", help="Print the ranking by the votes.")] = False,
+    style: Annotated[bool, typer.Option("--style", help="Rank with length, headings, lists, bold held equal.")] = False,
     store: StorePath = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,13 +45,13 @@ def command(
     \b
     burnish arena pebble quickstart:dpo
     burnish arena --answers answers.jsonl --host 0.0.0.0 --password "..."
-    burnish arena --ranking
+    burnish arena --ranking --style
     burnish arena --import chatbot_arena.parquet --export all.jsonl
     """
     if host not in LOCAL and not password:
         raise ConfigError(f"anyone who reaches {host} could vote", hint="set --password, or leave --host out")
     pages = bool(models or answers)
-    if not pages and not (import_ or export or ranking):
+    if not pages and not (import_ or export or ranking or style):
         raise ConfigError("no models to compare", hint="burnish arena MODEL MODEL, or --answers FILE")
     if models and answers:
         raise ConfigError("models and --answers are both given", hint="answers in a file need no models")
@@ -59,8 +62,8 @@ def command(
         done["import"] = _import(kept, import_, as_json)
     if export:
         done["export"] = _export(kept, export, as_json)
-    if ranking:
-        done["ranking"] = _ranking(kept, as_json)
+    if ranking or style:
+        done["ranking"] = _ranking(kept, as_json, style)
     if as_json and done:
         print_json(done)
     if pages:
@@ -90,7 +93,12 @@ def _export(kept: VoteStore, path: Path, as_json: bool) -> dict[str, Any]:
     return {"votes": count, "path": str(path)}
 
 
-def _ranking(kept: VoteStore, as_json: bool) -> list[dict[str, Any]]:
+def _spoken(turns: Sequence[Message]) -> str:
+    """What a side said in all its turns."""
+    return "\n\n".join(turn.content for turn in turns if turn.role == "assistant")
+
+
+def _ranking(kept: VoteStore, as_json: bool, style: bool) -> list[dict[str, Any]]:
     from burnish.evaluation.ranking import battles, rank
 
     rows = list(kept.outcomes())
@@ -100,7 +108,13 @@ def _ranking(kept: VoteStore, as_json: bool) -> list[dict[str, Any]]:
     if 0 < voters < FEW:
         note(f"{voters} voters are too few to tell how voters differ: intervals take each vote by itself")
         rows = [(first, second, outcome, "") for first, second, outcome, _ in rows]
-    found = rank(battles(rows))
+    counted = battles(rows)
+    if style:
+        from burnish.evaluation.style import with_style
+
+        said = ((vote.conversation_a, vote.conversation_b) for vote in kept if vote.anony)
+        counted = with_style(counted, ((_spoken(a), _spoken(b)) for a, b in said))
+    found = rank(counted)
     if len(found.groups) > 1:
         note(f"votes do not connect all models; {len(found.groups)} groups are compared by assumption only")
     table = [
@@ -110,6 +124,8 @@ def _ranking(kept: VoteStore, as_json: bool) -> list[dict[str, Any]]:
     for row in [] if as_json else table:
         print(f"{row['rank']:>4}  {row['model']:<32} {row['rating']:7.0f}  [{row['low']:.0f}, {row['high']:.0f}]"
               f"  {row['votes']:,} votes")  # fmt: skip
+    for name, (effect, error) in [] if as_json else found.style.items():
+        print(f"more {name} (one standard deviation): {effect:+.0f} points ± {1.96 * error:.0f}")
     return table
 
 

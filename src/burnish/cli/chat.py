@@ -29,9 +29,9 @@ def command(
     burnish chat quickstart:dpo
     burnish chat pebble -m "What is 17 + 25?"
     """
-    from burnish.engines.local import open_engine
+    from burnish.engines.opening import open_model
 
-    engine = open_engine(model_path(open_store(store), model))
+    engine = open_model(model_path(open_store(store), model))
     opening = (Message("system", system),) if system else ()
     history = opening
     turn = 0

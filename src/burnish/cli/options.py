@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from burnish.errors import ConfigError
-from burnish.models.locate import TRUST
+from burnish.models.locate import TRUST, is_url
 from burnish.registry import suggest
 from burnish.workspace import Artifact, Workspace
 
@@ -64,15 +65,18 @@ def find_artifact(store: Workspace, name: str) -> Artifact | None:
     return artifacts[step]
 
 
-def model_path(store: Workspace, name: str) -> str:
-    """What to load for a model named on the command line: `pebble`, a folder, a Hub id, an artifact or `RUN:STEP`."""
-    if Path(name).exists() or name.startswith(TRUST):
+def model_path(store: Workspace, name: str, kinds: Sequence[str] = ("model",)) -> str:
+    """What to load for a model named on the command line: `pebble`, a folder, a Hub id, an artifact or `RUN:STEP`.
+
+    An artifact must be of one of `kinds`. A server's address stays as it is.
+    """
+    if Path(name).exists() or name.startswith(TRUST) or is_url(name):
         return name
     artifact = find_artifact(store, name)
     if artifact is None:
         return name
-    if artifact.manifest.kind != "model":
-        raise ConfigError(f"{name} is a {artifact.manifest.kind}, not a model", hint="`burnish list artifacts`")
+    if artifact.manifest.kind not in kinds:
+        raise ConfigError(f"{name} is a {artifact.manifest.kind}, not a {kinds[0]}", hint="`burnish list artifacts`")
     from burnish.steps.base import MODEL
 
     return str(artifact.file(MODEL))

@@ -35,7 +35,10 @@ class Engine(Protocol):
     """A model that answers."""
 
     name: str
-    usage: Usage
+
+    @property
+    def usage(self) -> Usage:
+        """What it has served."""
 
     @property
     def gives_logprobs(self) -> bool:

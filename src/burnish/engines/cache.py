@@ -17,10 +17,11 @@ def save_completions(path: Path, completions: list[list[Completion]]) -> None:
 
 def load_completions(path: Path) -> list[list[Completion]]:
     """Inverse of `save_completions`."""
-    return [[_completion(row) for row in group] for group in json.loads(path.read_text(encoding="utf-8"))]
+    return [[completion_from_row(row) for row in group] for group in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def _completion(row: dict[str, object]) -> Completion:
+def completion_from_row(row: dict[str, object]) -> Completion:
+    """A completion from the form of `dataclasses.asdict`."""
     ids, logprobs = row["ids"], row["logprobs"]
     assert isinstance(ids, list) and isinstance(logprobs, list) and isinstance(row["prompt_tokens"], int)
     return Completion(str(row["text"]), tuple(ids), tuple(logprobs), StopReason(str(row["stop"])), row["prompt_tokens"])

@@ -104,6 +104,10 @@ class LocalEngine:
     def template_hash(self) -> str:
         return self.lm.chat.hash if self.lm.tokenizer.chat_template else ""
 
+    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The ids that the model sees of each prompt."""
+        return self._encoder.prompts(prompts)
+
     def too_long(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]] | None = None) -> dict[int, str]:
         """The prompts that leave no room for an answer (or for their options), by number, with the reason."""
         if options is None:
@@ -280,7 +284,8 @@ class LocalEngine:
         """The same from token ids: of each prompt, and of each option behind it. All must fit the context."""
         results: list[list[Scored]] = [[] for _ in asked]
         self.lm.model.eval()
-        packs = scoring.packs(asked, self.batch_tokens) if self.lm.trees else self._unshared(asked)
+        least = scoring.PASS if self.lm.device == "cpu" else self.batch_tokens
+        packs = scoring.packs(asked, self.batch_tokens, least) if self.lm.trees else self._unshared(asked)
         with torch.inference_mode(), ticker(f"{self.name}: choices", len(asked), "items") as tick:
             for pack in packs:
                 part = [asked[number] for number in pack]

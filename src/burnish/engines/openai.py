@@ -20,15 +20,9 @@ from burnish.types import Completion, Message, Sampling, StopReason
 
 T = TypeVar("T")
 KEY = "OPENAI_API_KEY"
-SCHEMES = ("http://", "https://")
 TOP = 20
 """Most likely first tokens that servers list."""
 STOPS = {"stop": StopReason.STOP_TOKEN, "length": StopReason.LENGTH}
-
-
-def is_url(ref: str) -> bool:
-    """Whether a model is named by a server's address."""
-    return ref.startswith(SCHEMES)
 
 
 class OpenAIEngine:

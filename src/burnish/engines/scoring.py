@@ -19,11 +19,18 @@ from burnish.engines.encoding import Asked
 from burnish.models.layout import common, plant
 from burnish.models.logprobs import CHUNK, Head, head_of, logits_of, of_whole, tree_states
 
+PASS = 4096
+"""Tokens of a forward pass on a CPU: more of them leave its caches. Measured on two cores with 135 M parameters: 14.1
+questions of MMLU a second, against 13.8 with 8,192 and 12.6 with 16,384."""
+REPEATED = 4
+"""A pass takes at least so many times its first prompt, because what prompts share is computed again in each pass."""
 
-def packs(asked: Sequence[Asked], budget: int) -> Iterator[list[int]]:
-    """Numbers of prompts that share a forward pass: alike in their beginning, at most `budget` tokens once planted.
 
-    A prompt that is longer than the budget has a pass of its own.
+def packs(asked: Sequence[Asked], budget: int, least: int = PASS) -> Iterator[list[int]]:
+    """Numbers of prompts that share a forward pass, alike in their beginning.
+
+    A pass has at most `least` tokens once planted, or `REPEATED` times its first prompt, and never more than `budget`.
+    A prompt that is longer than that has a pass of its own.
     """
     order = sorted(range(len(asked)), key=lambda number: asked[number][0])
     pack: list[int] = []
@@ -33,7 +40,8 @@ def packs(asked: Sequence[Asked], budget: int) -> Iterator[list[int]]:
         extra = sum(len(tail) - 1 for tail in tails)
         new = len(ids) + extra
         shared = common(asked[pack[-1]][0], ids) if pack else 0
-        if pack and size + new - shared > budget:
+        room = min(budget, max(least, REPEATED * len(asked[pack[0]][0]))) if pack else 0
+        if pack and size + new - shared > room:
             yield pack
             pack, size, shared = [], 0, 0
         pack.append(number)

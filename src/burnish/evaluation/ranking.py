@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from burnish.errors import EvaluationError
+from burnish.evaluation.stats import Estimate, Z
 from burnish.rng import seed_for
 
 Vector = NDArray[np.float64]
@@ -349,6 +350,20 @@ def _groups(votes: Battles) -> tuple[tuple[str, ...], ...]:
     number, labels = connected_components(graph, directed=False)
     groups = [tuple(votes.models[k] for k in np.flatnonzero(labels == group)) for group in range(number)]
     return tuple(sorted(groups, key=lambda group: -len(group)))
+
+
+def win_rate(ranking: Ranking, model: str, other: str) -> Estimate:
+    """How often a model's answer is liked better than another's, ties half, with the interval that the votes leave.
+
+    From the ratings, so that votes against third models count too; `n` is the number of votes on the model.
+    """
+    a, b = ranking.models.index(model), ranking.models.index(other)
+    gap = (ranking.ratings[a] - ranking.ratings[b]) / SCALE
+    reach = Z * math.sqrt(max(0.0, float(_variances(ranking.covariance)[a, b])))
+    ties = math.log(max(ranking.ties, 1e-9))
+    ends = [_chances(np.array(value), ties) for value in (gap - reach, gap, gap + reach)]
+    low, mean, high = (float(first + tie / 2) for first, _, tie in ends)
+    return Estimate(int(ranking.counts[a]), mean, (high - low) / (2 * Z), low, high)
 
 
 def most_telling(ranking: Ranking, models: Sequence[str]) -> Vector:

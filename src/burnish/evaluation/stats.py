@@ -109,7 +109,9 @@ def mean_interval(
     stderr = _stderr(x, names)
     if _binary(x):
         spread = mean * (1 - mean)
-        effective = float(n) if names is None else min(float(n), spread / stderr**2) if stderr > 0 else float(groups)
+        # Without spread, or with one item alone, nothing shows how far items go together: each cluster counts as one.
+        known = names is not None and 0 < stderr < math.inf
+        effective = min(float(n), spread / stderr**2) if known else float(n if names is None else groups)
         low, high = wilson(mean, effective)
     else:
         reach = float(distributions.t.ppf(0.5 + LEVEL / 2, groups - 1)) * stderr if groups > 1 else math.inf
@@ -211,6 +213,31 @@ def paired_macro(
     return PairedDifference(n, difference, stderr, difference - down, difference + up, p_value, fixed, broken)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number: those below 5 % are all real with 95 % confidence, whatever depends on what.
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733. The smallest is multiplied by their number, the next by one
+    less, and none may fall below a smaller one.
+    """
+    adjusted, before = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        before = max(before, min(1.0, p_values[number] * (len(p_values) - place)))
+        adjusted[number] = before
+    return adjusted
+
+
+def items_needed(found: PairedDifference, difference: float = 0.01, power: float = 0.8) -> int | None:
+    """How many items like these show a true difference of so much at the 5 % level, this often.
+
+    From the spread of the paired differences that were seen: n = ((z_0.975 + z_power) sd / difference)^2. None when the
+    spread is unknown: a single item, or models that agree on every item. Source: arXiv:2411.00640 eq. 9.
+    """
+    spread = found.stderr * math.sqrt(found.n)
+    if not math.isfinite(spread) or spread == 0:
+        return None
+    return math.ceil(((Z + float(distributions.norm.ppf(power))) * spread / difference) ** 2)
+
+
 def _tango(fixed: int, broken: int, n: int) -> tuple[float, float]:
     """All differences that a score test at 5 % does not reject, from the numbers of items that changed."""
     difference, edge = (fixed - broken) / n, 1 - 1e-12
@@ -270,6 +297,93 @@ def _chunks(width: int) -> list[int]:
     """ROUNDS in parts that keep `width` numbers a round within CHUNK."""
     size = max(1, min(ROUNDS, CHUNK // width))
     return [size] * (ROUNDS // size) + ([ROUNDS % size] if ROUNDS % size else [])
+
+
+# ---------------------------------------------------------------------------------------------------- raters and judges
+
+
+def agreement(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """The share of items that two raters call the same, with Wilson's interval."""
+    return mean_interval([float(a == b) for a, b in zip(first, second, strict=True)])
+
+
+def kappa(first: Sequence[float], second: Sequence[float], clusters: Sequence[str] | None = None, seed: int = 0
+          ) -> Estimate:  # fmt: skip
+    """Cohen's kappa of two raters' calls: agreement beyond what their habits alone would give; 1 is perfect, 0 chance.
+
+    Interval and standard error from a bootstrap over items (clusters). Where both raters call everything the same,
+    there is nothing to agree on beyond chance, and kappa is 0. Source: Cohen 1960, doi:10.1177/001316446002000104.
+    """
+    a, b = _vector(first), _vector(second)
+    calls, joint = np.unique(np.concatenate([a, b]), return_inverse=True)
+    size = len(calls)
+    cells = joint[: len(a)] * size + joint[len(a) :]
+    groups = np.arange(len(a)) if clusters is None else _codes(clusters, len(a))
+    table = np.zeros((int(groups.max()) + 1, size * size))
+    np.add.at(table, (groups, cells), 1)
+    kinds, counts = np.unique(table, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed_for(seed, "kappa"))
+    draws = rng.multinomial(len(table), counts / len(table), size=ROUNDS // 5) @ kinds
+    found = _kappa(draws.reshape(-1, size, size))
+    low, high = np.quantile(found, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    value = float(_kappa(table.sum(0).reshape(1, size, size))[0])
+    return Estimate(len(a), value, float(found.std(ddof=1)), float(low), float(high))
+
+
+def _kappa(tables: Vector) -> Vector:
+    """Kappas (B,) of tables (B, K, K) of how often one rater's call k met the other's call l."""
+    shares = tables / tables.sum((1, 2), keepdims=True)
+    same = np.trace(shares, axis1=1, axis2=2)
+    chance = (shares.sum(1) * shares.sum(2)).sum(1)
+    return np.where(chance < 1, (same - chance) / np.where(chance < 1, 1 - chance, 1.0), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A mean that a few human labels and many of a judge's verdicts give together."""
+
+    estimate: Estimate
+    humans: Estimate
+    """From the human labels alone."""
+    judge: Estimate
+    """From the judge alone, its bias included."""
+    bias: float
+    """Judge minus human on the items that both saw."""
+    trust: float
+    """How much of the judge is used, 0 to 1: 0 when it says nothing about the human labels."""
+    worth: float
+    """Human labels that would give the same interval without the judge, for each one that there is."""
+
+
+def prediction_powered(human: Sequence[float], judged: Sequence[float], rest: Sequence[float]) -> Corrected:
+    """The human mean of all items, of which people have labelled a few and a judge all.
+
+    mean(human) + trust (mean(rest) - mean(judged)), which is unbiased whatever the judge does, with the trust that
+    makes its variance smallest. Interval: normal, from n labelled and N other items.
+
+    Args:
+        human, judged: labels of the same n items. rest: the judge's labels of the N others.
+    Raises:
+        ValueError: for fewer than two labelled items, or none that only the judge saw.
+    Source:
+        Prediction-powered inference with power tuning, arXiv:2311.01453, eq. for means: trust is
+        cov(human, judged) / ((1 + n/N) var(judge)).
+    """
+    h, j, r = _vector(human), _vector(judged), _vector(rest)
+    if len(h) != len(j) or len(h) < 2:
+        raise ValueError(f"{len(h)} human labels and {len(j)} verdicts on the same items: two at least are needed")
+    n, others = len(h), len(r)
+    spread = float(np.concatenate([j, r]).var(ddof=1))
+    together = float(np.cov(h, j, ddof=1)[0, 1])
+    trust = min(1.0, max(0.0, together / ((1 + n / others) * spread))) if spread > 0 else 0.0
+    mean = float(h.mean() + trust * (r.mean() - j.mean()))
+    variance = (
+        float((h - trust * j).var(ddof=1)) / n + trust**2 * (float(r.var(ddof=1)) if others > 1 else 0.0) / others
+    )
+    stderr, alone = math.sqrt(variance), mean_interval(list(h))
+    worth = (alone.stderr / stderr) ** 2 if stderr > 0 else 1.0
+    estimate = Estimate(n, mean, stderr, mean - Z * stderr, mean + Z * stderr)
+    return Corrected(estimate, alone, mean_interval([*j, *r]), float(j.mean() - h.mean()), trust, worth)
 
 
 # ---------------------------------------------------------------------------------------- what k of n samples are worth

@@ -37,12 +37,18 @@ _PLANS = WeakTensorKeyDictionary()
 
 @dataclass(frozen=True)
 class _Block:
-    """Queries low .. high - 1 of one segment, and the keys they may see: consecutive positions of one path."""
+    """Queries low .. high - 1, and the keys they may see.
+
+    They are a part of one segment, whose keys are consecutive positions of one path; or several short segments behind
+    the same path, which are one block so that the path is read once for all of them, and which do not see each other.
+    """
 
     low: int
     high: int
     keys: list[tuple[int, int]]
     """Ranges of places; the last `high - low` of them are the queries themselves."""
+    sizes: tuple[int, ...]
+    """How many of the queries each segment has."""
 
     @property
     def width(self) -> int:
@@ -64,15 +70,41 @@ class _Group:
 
 def _blocks(segments: Tensor, window: int) -> Iterator[_Block]:
     table = segments.tolist()
-    for start, stop, depth, parent in table:
+    for group in _siblings(table):
+        start, stop, depth, parent = table[group[0]]
         path = []
         while parent >= 0:
             path.append((table[parent][0], table[parent][1]))
             parent = table[parent][3]
+        if len(group) > 1:
+            sizes = tuple(table[number][1] - table[number][0] for number in group)
+            stop = start + sum(sizes)
+            skip = max(0, depth - window + 1) if window else 0
+            yield _Block(start, stop, _skipped([*reversed(path), (start, stop)], skip), sizes)
+            continue
         for low in range(start, stop, BLOCK):
             high = min(low + BLOCK, stop)
             skip = max(0, depth + low - start - window + 1) if window else 0
-            yield _Block(low, high, _skipped([*reversed(path), (start, high)], skip))
+            yield _Block(low, high, _skipped([*reversed(path), (start, high)], skip), (high - low,))
+
+
+def _siblings(table: list[list[int]]) -> Iterator[list[int]]:
+    """Numbers of segments that are treated together: leaves that follow each other behind one path, while they have few
+    tokens and no more than the path itself; every other segment alone."""
+    parents = {parent for *_, parent in table}
+    group: list[int] = []
+    size = 0
+    for number, (start, stop, depth, parent) in enumerate(table):
+        new = stop - start
+        joins = (bool(group) and parent >= 0 and table[group[0]][3] == parent and number not in parents
+                 and group[-1] not in parents and size + new <= min(BLOCK, depth))  # fmt: skip
+        if group and not joins:
+            yield group
+            group, size = [], 0
+        group.append(number)
+        size += new
+    if group:
+        yield group
 
 
 def _skipped(ranges: list[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
@@ -110,12 +142,7 @@ def _pad(blocks: list[_Block], window: int, like: Tensor) -> _Group:
     for number, block in enumerate(blocks):
         keys[number, : block.width] = torch.cat([torch.arange(*ends) for ends in block.keys])
     sizes = torch.tensor([block.high - block.low for block in blocks])[:, None]
-    before = torch.tensor([block.width for block in blocks])[:, None] - sizes
-    at = torch.arange(most) + before  # (B, m) the number of its own key
-    seen = torch.arange(widest)
-    hidden = seen > at[..., None]
-    if window:
-        hidden |= seen <= at[..., None] - window
+    hidden = torch.stack([_hidden(block, most, widest, window) for block in blocks])
     real = torch.arange(most) < sizes
     hidden[..., 0] &= real  # padding sees one key, so that its weights are numbers
     hidden[..., 1:] |= ~real[..., None]
@@ -124,6 +151,21 @@ def _pad(blocks: list[_Block], window: int, like: Tensor) -> _Group:
     first = int(any_hidden.int().argmax()) if bool(any_hidden.any()) else widest
     unseen = torch.zeros(hidden.shape, dtype=like.dtype).masked_fill_(hidden, -torch.inf)[:, None, :, first:]
     return _Group(blocks, queries.to(like.device), keys.to(like.device), whole, first, unseen.to(like.device))
+
+
+def _hidden(block: _Block, most: int, widest: int, window: int) -> Tensor:
+    """Which of `widest` keys each of `most` queries does not see; the last ones of both may be padding."""
+    before = block.width - (block.high - block.low)
+    parts = torch.repeat_interleave(torch.arange(len(block.sizes)), torch.tensor(block.sizes))
+    places = torch.cat([torch.arange(size) for size in block.sizes]) + before  # positions, counted as keys are
+    keys = torch.full((widest,), widest + most)
+    keys[:before], keys[before : block.width] = torch.arange(before), places
+    owners = torch.full((widest,), -1)
+    owners[before : block.width] = parts
+    at, mine = torch.full((most,), before), torch.zeros(most, dtype=torch.long)
+    at[: len(places)], mine[: len(places)] = places, parts
+    hidden = (keys > at[:, None]) | ((owners >= 0) & (owners != mine[:, None]))
+    return hidden | (keys <= at[:, None] - window) if window else hidden
 
 
 def _plan(segments: Tensor, window: int, like: Tensor) -> list[_Group]:
@@ -150,8 +192,9 @@ def _by_head(values: Tensor) -> Tensor:
 
 def _take(values: Tensor, places: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
     """Of (H, T, D) what stands at places (B, m): (H, B, m, D), a view where they are one range."""
-    if len(places) == 1 and len(ranges) == 1:
-        return values[:, None, slice(*ranges[0])]
+    if len(places) == 1:  # a few long copies, or none
+        parts = [values[:, slice(*ends)] for ends in ranges]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))[:, None]
     return values.index_select(1, places.flatten()).view(len(values), *places.shape, -1)
 
 

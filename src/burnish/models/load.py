@@ -13,16 +13,34 @@ from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
 from burnish.log import note
 from burnish.models.chat import ChatTemplate
-from burnish.models.locate import ADAPTER, TOKENIZER_FILES, TRUST, TRUSTED, ModelSource, locate, short, write_pedigree
+from burnish.models.locate import (
+    ADAPTER,
+    TOKENIZER_FILES,
+    TRUST,
+    TRUSTED,
+    ModelSource,
+    is_url,
+    locate,
+    short,
+    write_pedigree,
+)
 
 
-def check(ref: str) -> list[Problem]:
-    """All that can be known without loading weights: files, tokenizer, chat template, a causal language model."""
+def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]:
+    """All that can be known without loading weights: files, tokenizer, chat template, a causal language model.
+
+    Args:
+        chat: whether it is to read conversations. scores: whether it may be a reward model.
+    """
+    if is_url(ref):
+        return []
     try:
         source = locate(ref)
-        if source.weights.path is not None:
+        if source.weights.path is not None and not (scores and gives_scores(source)):
             _check_architecture(source.weights)
-        ChatTemplate(load_tokenizer(ref))
+        tokenizer = load_tokenizer(ref)
+        if chat:
+            ChatTemplate(tokenizer)
     except BurnishError as error:
         return [Problem(error.what, error.where, error.hint)]
     return []

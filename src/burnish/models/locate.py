@@ -20,6 +20,7 @@ from burnish.errors import BurnishError, ModelError
 
 EMBEDDED = "pebble"
 EMBEDDED_PATH = Path(__file__).parents[1] / "pebble" / "weights"
+SCHEMES = ("http://", "https://")
 TRUST = "trust:"
 """Prefix of a model that may run its own code."""
 TRUSTED = "trusted.txt"
@@ -62,6 +63,11 @@ class ModelSource:
     def revision(self) -> str | None:
         """The commit that transformers is told to take, for a model that it is to download."""
         return None if self.path or not self.hub else self.hub.partition("@")[2]
+
+
+def is_url(ref: str | Path) -> bool:
+    """Whether a model is named by a server's address, `URL#MODEL`."""
+    return str(ref).startswith(SCHEMES)
 
 
 def locate(ref: str | Path) -> ModelSource:
@@ -173,7 +179,12 @@ def _base_of(ref: str, path: Path) -> ModelSource:
 
 
 def fingerprint(ref: str | Path) -> str:
-    """Hash of the bytes that make a model what it is, of an adapter's base too; for the Hub's, of name and commit."""
+    """Hash of the bytes that make a model what it is, of an adapter's base too; for the Hub's, of name and commit.
+
+    A server does not show its weights: its model is what its address says.
+    """
+    if is_url(ref):
+        return hashlib.sha256(str(ref).encode()).hexdigest()[:32]
     source = locate(ref)
     parts = [] if source.base is None else [fingerprint(source.base.ref)]
     if source.hub is not None:

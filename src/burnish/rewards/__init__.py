@@ -8,12 +8,19 @@ set) means that the grader itself could not work, for example because the item h
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from burnish.errors import BurnishError, ConfigError, EvaluationError
+from burnish.log import progress
 from burnish.registry import Entry, Registry, split_choice
 from burnish.types import Example, Score
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 REWARDS = Registry(
     "reward",
@@ -25,6 +32,9 @@ REWARDS = Registry(
         Entry("json_object", "burnish.rewards.json_object:JsonObject", "a JSON object equals the target object"),
         Entry("format", "burnish.rewards.format:Format", "the text has the asked shape and holds the asked content"),
         Entry("summary", "burnish.rewards.summary:Summary", "exactly one short sentence with the key facts"),
+        Entry("regex", "burnish.rewards.regex:Regex", "a regular expression matches, or its group is the target"),
+        Entry("code", "burnish.rewards.code:Code", "the program passes tests, in a sandbox", "arXiv:2107.03374"),
+        Entry("judge", "burnish.rewards.judge:Judge", "a judge model scores the answer", "arXiv:2306.05685"),
     ],
 )
 
@@ -34,12 +44,37 @@ def grade(example: Example, text: str) -> Score:
 
     Raises EvaluationError when the example names no grader, or one that does not exist or has wrong settings.
     """
+    score: Score = grader_of(example).grade(example, text)
+    return score
+
+
+def grade_all(examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
+    """`grade` of many answers. Graders that start a process for each answer work side by side, one on every core."""
+    slow = [place for place, example in enumerate(examples) if getattr(grader_of(example), "parallel", False)]
+    found = {place: grade(examples[place], texts[place]) for place in set(range(len(examples))).difference(slow)}
+    if slow:
+        with ThreadPoolExecutor(_cores()) as pool:
+            scores = pool.map(lambda place: grade(examples[place], texts[place]), slow)
+            found |= zip(slow, progress(scores, "programs", "answers", len(slow)), strict=True)
+    return [found[place] for place in range(len(examples))]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_judged(grader: Mapping[str, Any] | None) -> bool:
+    """Whether an example's grader stands for a judge model."""
+    return "judge" in (grader or {})
+
+
+def grader_of(example: Example) -> Any:
+    """The grader that an example names. Raises EvaluationError when it names none or one that cannot be used."""
     if not example.grader:
         raise EvaluationError(
             f"example '{example.id}' has no grader", hint='give its row one, e.g. "grader": {"numeric": {}}'
         )
-    score: Score = _grader(json.dumps(example.grader, sort_keys=True)).grade(example, text)
-    return score
+    return _grader(json.dumps(example.grader, sort_keys=True))
 
 
 def row_grader(choice: Any) -> dict[str, dict[str, Any]]:
@@ -60,14 +95,27 @@ def row_grader(choice: Any) -> dict[str, dict[str, Any]]:
     except ConfigError as error:
         raise EvaluationError(f"{error.what}; {error.hint}") from None
     except ValidationError as error:
-        wrong = error.errors()[0]
-        raise EvaluationError(f"grader '{name}': {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
+        raise EvaluationError(f"grader '{name}': {_first_mistake(error)}") from None
     return {name: settings}
+
+
+def _first_mistake(error: ValidationError) -> str:
+    wrong = error.errors()[0]
+    place = ".".join(map(str, wrong["loc"]))
+    return (f"{place}: " if place else "") + str(wrong["msg"]).removeprefix("Value error, ")
 
 
 @lru_cache(maxsize=4096)
 def _grader(choice: str) -> Any:
+    from pydantic import ValidationError
+
     try:
         return REWARDS.build(json.loads(choice))
+    except ValidationError as error:
+        raise EvaluationError(f"cannot use the grader {_short(choice)}: {_first_mistake(error)}") from None
     except (BurnishError, ValueError, TypeError) as error:
-        raise EvaluationError(f"cannot use the grader {choice}: {error}") from error
+        raise EvaluationError(f"cannot use the grader {_short(choice)}: {error}") from error
+
+
+def _short(choice: str) -> str:
+    return choice if len(choice) <= 120 else choice[:117] + "..."

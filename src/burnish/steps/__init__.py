@@ -17,6 +17,8 @@ STEPS = Registry(
         Entry("fold", "burnish.steps.fold:Fold", "add an adapter into its model's weights, with a certificate"),
         Entry("merge", "burnish.steps.merge:Merge", "combine the parameters of several models"),
         Entry("evaluate", "burnish.steps.evaluate:Evaluate", "score models on frozen suites, paired with the baseline"),
+        Entry("duel", "burnish.steps.duel:DuelStep", "let a judge compare models' answers, and say what it is worth"),
+        Entry("scorecard", "burnish.steps.scorecard:Scorecard", "one verdict from benchmarks, votes and judges"),
         Entry("test_time", "burnish.steps.test_time:TestTime", "spend more tokens on an answer: voting, best of n"),
         Entry("report", "burnish.steps.report:ReportStep", "one self-contained page about everything above it"),
         Entry("suite", "burnish.steps.suite:Suite", "freeze evaluation items; written under `suites:`, not `steps:`"),

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from burnish.errors import Problem
-from burnish.steps.base import BASE, Expectation, Inputs, ModelRefs, Phase, Running, Step, View
-from burnish.steps.measure import Decoding, Measure
+from burnish.steps.base import BASE, SUITE, Expectation, Inputs, ModelRefs, Phase, Running, Step, View
+from burnish.steps.measure import Grading, Measure, only_judged
+from burnish.types import Example
 
 
-class Evaluate(Decoding):
+class Evaluate(Grading):
     """Mean, standard error and interval of each model on each task, and its paired difference to the baseline."""
 
     kind: ClassVar[str] = "comparison"
@@ -48,6 +49,10 @@ class Evaluate(Decoding):
     def check(self, view: View) -> Iterator[Problem]:
         if len(set(self._labels())) != len(self._labels()):
             yield Problem("a model is named twice", "models", "name each model once")
+        items = [item for suite in self.suites for item in view.sample(SUITE + suite) if isinstance(item, Example)]
+        if self.judge is None and items and all(map(only_judged, items)):
+            yield Problem("only a judge can score these items, and none is named", "suites",
+                          "judge: {model: REF}, or --judge MODEL")  # fmt: skip
 
     def expect(self, view: View) -> Expectation:
         return Expectation(seconds=1.0)
@@ -72,6 +77,8 @@ class Evaluate(Decoding):
                 }  # fmt: skip
         (run.folder / "comparison.json").write_text(json.dumps(table, indent=2), encoding="utf-8")
         suite = self.suites[0]
-        best = max(self._labels(), key=lambda label: table[label][suite]["reports"][-1]["mean"])
-        overall = table[best][suite]["reports"][-1]
-        return {"table": table, "headline": f"best on {suite}: {best}, {overall['mean']:.1%}"}
+        overall = {label: table[label][suite]["reports"][-1] for label in self._labels()}
+        scored = [label for label, row in overall.items() if row["n"]]
+        best = max(scored, key=lambda label: overall[label]["mean"], default=None)
+        said = f"best on {suite}: {best}, {overall[best]['mean']:.1%}" if best else f"no scores on {suite}: no judge"
+        return {"table": table, "headline": said}

@@ -74,7 +74,7 @@ class Preferences(Decoding):
             yield Problem("one answer to a prompt makes no pair", "n", "n: 4")
         yield from check_models(view, self.models, "models")
         if self.judge is not None:
-            yield from check_models(view, [self.judge], "judge")
+            yield from check_models(view, [self.judge], "judge", scores=True)
         rows = [row for row in view.sample(self.prompts) if isinstance(row, Example)]
         if self.scorer == "grader" and rows and not any(self._graded(row).grader for row in rows):
             yield Problem(f"the rows of {self.prompts} carry no grader", "scorer",
@@ -155,9 +155,9 @@ class Preferences(Decoding):
     def _score(self, prompts: list[Example], answers: list[list[Answer]], inputs: Inputs, run: Running
                ) -> list[list[Score]]:  # fmt: skip
         if self.scorer == "judge":
-            from burnish.engines.local import open_engine
+            from burnish.engines.opening import open_judge
 
-            engine = open_engine(inputs.model("judge"), batch_tokens=self.batch_tokens)
+            engine = open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
             texts = [[answer.text for answer in given] for given in answers]
             scores: list[list[Score]] = JUDGES.build(self.judge_with).score(engine, prompts, texts)
             count_usage(run, engine)

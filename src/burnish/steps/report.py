@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from burnish import hardware
 from burnish.config import Ref
 from burnish.data.io import read_examples
+from burnish.evaluation.judge_card import card_from_row
 from burnish.evaluation.report import (
     DRAWN,
     PAGE_FILES,
@@ -26,6 +28,7 @@ from burnish.evaluation.report import (
     side_by_side,
 )
 from burnish.evaluation.runner import Report, read_outcomes
+from burnish.evaluation.scorecard import decision_from_row
 from burnish.evaluation.stats import PairedDifference, point_from_row
 from burnish.ledger import ledger
 from burnish.steps.base import BASE, BASELINE, SUITE, Expectation, Inputs, Phase, Running, Step, View
@@ -80,6 +83,15 @@ def gather(title: str, named: Sequence[Named], recipe: str) -> RunReport:
         baseline=BASE,
         scores=list(_scores(named)),
         suites=_suites(named),
+        decisions=[
+            decision_from_row(row)
+            for _, artifact in _of_kind(named, "decision")
+            for row in artifact.manifest.summary["decisions"]
+        ],
+        judges=[
+            replace(card_from_row(artifact.manifest.summary["card"]), judge=artifact.manifest.summary["judge"])
+            for _, artifact in _of_kind(named, "duel")
+        ],
         curves=list(_curves(named, names)),
         losses=[loss for name, artifact in named if (loss := _loss(name, artifact))],
         flows=[_flow(name, artifact) for name, artifact in named if artifact.manifest.kind == "dataset"],

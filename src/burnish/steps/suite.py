@@ -12,7 +12,7 @@ from pydantic import Field
 from burnish.config import Table
 from burnish.data.io import write_rows
 from burnish.errors import BurnishError, Problem
-from burnish.evaluation.tasks import TASKS, freeze, outside
+from burnish.evaluation.tasks import TASKS, freeze, outside, written_out
 from burnish.steps.base import Expectation, Inputs, Phase, Running, Step, View
 from burnish.types import Example
 from burnish.workspace import file_digest
@@ -26,7 +26,7 @@ class Suite(Step):
 
     use: Literal["suite"]
     tasks: Annotated[list[Any], Table("burnish.evaluation.tasks:TASKS")] = Field(min_length=1)
-    """Tasks: [pebble-arithmetic, {gsm8k: {path: test.jsonl, n: 200}}, {jsonl: {path: mine.jsonl}}]."""
+    """Tasks: [pebble-arithmetic, {gsm8k: {path: test.jsonl, n: 200}}, {jsonl: {path: mine.jsonl}}, ./mine.yaml]."""
     seed: int = 0
     """Which items are drawn, where a task draws them. Independent of the recipe's seed."""
     looks: int | None = Field(default=None, ge=1)
@@ -39,7 +39,8 @@ class Suite(Step):
         return outside(self.tasks)
 
     def content(self) -> dict[str, Any]:
-        return {"tasks": self.tasks, "seed": self.seed}  # how often it may be looked at changes no item
+        tasks = [written_out(choice) for choice in self.tasks]
+        return {"tasks": tasks, "seed": self.seed}  # how often it may be looked at changes no item
 
     def check(self, view: View) -> Iterator[Problem]:
         for count, choice in enumerate(self.tasks):

@@ -12,7 +12,9 @@ from pydantic import Field
 from burnish.config import Table
 from burnish.data.io import read_examples
 from burnish.errors import EvaluationError, Problem
+from burnish.evaluation.turns import is_conversation
 from burnish.registry import distinct, split_choice, suggest
+from burnish.rewards import is_judged
 from burnish.steps.base import SUITE, Expectation, Inputs, ModelRef, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
 from burnish.steps.measure import Decoding, check_models, count_answers, spend_look
@@ -32,7 +34,8 @@ class TestTime(Decoding):
     model: ModelRef
     """The model that answers."""
     suite: str = "dev"
-    """The suite whose items it answers; items that are scored by log-probability are left out, and counted."""
+    """The suite whose items it answers; items that are scored by log-probability or by a judge, and conversations of
+    several turns, are left out and counted."""
     strategies: Annotated[list[Any], Table("burnish.test_time:STRATEGIES")] = Field(
         default_factory=lambda: ["majority", "best_of_n"], min_length=1
     )
@@ -54,9 +57,12 @@ class TestTime(Decoding):
         yield from check_models(view, [self.model], "model")
         if self.suite not in view.suites:
             yield Problem(f"there is no suite '{self.suite}'", "suite", suggest(self.suite, list(view.suites)))
-        elif (items := view.sample(SUITE + self.suite)) and all(isinstance(i, Example) and i.choices for i in items):
-            yield Problem(f"the items of '{self.suite}' are scored by log-probability, so there is nothing to sample",
-                          "suite", "name a suite with items that are answered in words")  # fmt: skip
+            return
+        items = [item for item in view.sample(SUITE + self.suite) if isinstance(item, Example)]
+        if items and not any(map(_sampled, items)):
+            why = "they are scored by log-probability, by a judge or over several turns"
+            hint = "name a suite with items that are answered in words"
+            yield Problem(f"no item of '{self.suite}' can be sampled: {why}", "suite", hint)
 
     def expect(self, view: View) -> Expectation:
         items = view.expect(SUITE + self.suite).rows
@@ -73,7 +79,7 @@ class TestTime(Decoding):
         suite, model = inputs.artifact("suite"), inputs.model("model")
         spend_look(run, suite, self.model)
         every = read_examples(suite.file("items.jsonl"))
-        items = [item for item in every if not item.choices]
+        items = [item for item in every if _sampled(item)]
         found = self.ask(model, [item.prompt for item in items], max(self.n), run.seed, run.folder / "samples.json")
         count_answers(run, found)
         samples = [
@@ -98,6 +104,11 @@ class TestTime(Decoding):
             **work_done(len(items) * max(self.n), model),
             "headline": _headline(curves) + (f"; {too_long} items too long for the model" if too_long else ""),
         }
+
+
+def _sampled(item: Example) -> bool:
+    """Whether single answers to an item can be drawn and graded by rule."""
+    return not item.choices and not is_conversation(item) and not is_judged(item.grader)
 
 
 def _headline(curves: dict[str, list[dict[str, Any]]]) -> str:

@@ -114,8 +114,9 @@ def test_own_questions(tmp_path: Path) -> None:
     assert [message.role for message in items[1].messages] == ["system", "user", "assistant", "user"]
     assert items[0].meta["cluster"] == "1"
     assert grade(items[0], "paris.").value == 1.0
-    numbers = freeze([{"jsonl": {"path": path, "name": "sums", "grader": {"numeric": {"tolerance": 1}}}}], 0)
-    assert numbers[1].id == "sums/2" and grade(numbers[1], "Answer: 5").value == 1.0
+    sums = lines(tmp_path / "sums.jsonl", [{"prompt": "1 + 1?", "answer": 2}, {"prompt": "2 + 2?", "answer": 4}])
+    numbers = freeze([{"jsonl": {"path": sums, "name": "add", "grader": {"numeric": {"tolerance": 1}}}}], 0)
+    assert numbers[1].id == "add/2" and grade(numbers[1], "Answer: 5").value == 1.0
 
 
 def test_own_multiple_choice_takes_text_number_or_letter(tmp_path: Path) -> None:

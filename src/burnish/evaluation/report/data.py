@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from burnish.evaluation.judge_card import JudgeCard
 from burnish.evaluation.runner import OVERALL, Report
+from burnish.evaluation.scorecard import Decision
 from burnish.evaluation.stats import PairedDifference, Point
 from burnish.ledger import LedgerRow
 from burnish.types import Message
@@ -119,6 +121,10 @@ class RunReport:
     environment: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
     made_at: str = ""
+    decisions: Sequence[Decision] = ()
+    """What the scorecard recommends for each candidate."""
+    judges: Sequence[JudgeCard] = ()
+    """What the judges in use are worth."""
     remarks: Sequence[str] = ()
     """Further sentences below the verdict."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from burnish.evaluation.comparison import Compared
 from burnish.evaluation.report.data import Curve, Flow, Loss, ModelScores
 from burnish.evaluation.report.svg import (
     CHARACTER,
@@ -23,6 +25,7 @@ from burnish.evaluation.report.svg import (
 )
 from burnish.evaluation.report.words import count, percent, signed
 from burnish.evaluation.runner import OVERALL, Report
+from burnish.evaluation.scorecard import KINDS, Decision
 from burnish.evaluation.stats import PairedDifference, Point
 
 COLORS = 8
@@ -94,6 +97,70 @@ def _bar(model: str, report: Report, change: PairedDifference | None, x: Scale, 
 
 def _label_room(labels: Sequence[str]) -> float:
     return min(250.0, max(90.0, max(map(len, labels)) * CHARACTER + 22))
+
+
+def gains(models: Sequence[Compared]) -> Markup:
+    """Differences to the first model with their intervals, in a group for each task; overall on top."""
+    others = models[1:]
+    tasks = [report.task for report in reversed(models[0].reports)]
+    left, right, step = _label_room(tasks), WIDTH - 64, 17.0
+    ends = [end for one in others for gain in one.gains for end in (gain.difference.low, gain.difference.high)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    x = linear(low, high, left, right)
+    marks: list[Markup] = []
+    y = 40.0
+    for task in tasks:
+        kind = "label strong" if task == OVERALL else "label"
+        marks.append(text(left - 14, y + step * (len(others) - 1) / 2 + 4.5, fitted(task, left - 14), kind, "end"))
+        for place, one in enumerate(others):
+            marks.append(_gain(one, task, x, y + place * step, 1 + place))
+        y += step * len(others) + (24 if task == OVERALL else 12)
+    grid = [
+        line(x(value), 22, x(value), y - 12, "axis" if value == 0 else "grid")
+        + text(x(value), 14, signed(value), "tick", "middle")
+        for value in ticks(low, high, 7)
+    ]
+    told = f"Points that {len(others)} models gain over {models[0].model} on {len(tasks)} tasks"
+    return figure(WIDTH, y, told, *grid, *marks)
+
+
+def _gain(model: Compared, task: str, x: Scale, y: float, number: int) -> Markup:
+    gain = model.gain(task)
+    found = gain.difference
+    told = f"{model.model} on {task}: {signed(found.difference)} points ({signed(found.low)} to {signed(found.high)}), "
+    told += f"{found.fixed} answers better, {found.broken} worse"
+    kind = "dot hollow" if gain.finding == "unclear" else "dot"
+    return tag(
+        "g", tag("title", told), line(x(found.low), y, x(found.high), y, "whisker wide"),
+        tag("circle", cx=x(found.difference), cy=y, r=4.5, class_=kind),
+        text(WIDTH, y + 4, signed(found.difference), "value", "end"), class_="mark", style=color(number),
+    )  # fmt: skip
+
+
+def evidence(decision: Decision) -> Markup:
+    """A line for each piece of evidence: a candidate's lead with its interval."""
+    labels = [f"{KINDS[one.source]} {one.name}" for one in decision.evidence]
+    left, right, step = _label_room(labels), WIDTH - 64, 24.0
+    ends = [end for one in decision.evidence for end in (one.low, one.high) if math.isfinite(end)]
+    low, high = max(-1.0, min(0.0, *ends)), min(1.0, max(0.0, *ends))
+    x = linear(low, high, left, right)
+    y, marks = 36.0, []
+    for label, one in zip(labels, decision.evidence, strict=True):
+        told = f"{label}: {signed(one.lead)} ({signed(one.low)} to {signed(one.high)}), {one.n} items"
+        marks.append(text(left - 14, y + 4.5, fitted(label, left - 14), "label", "end"))
+        marks.append(tag(
+            "g", tag("title", told), line(x(max(low, one.low)), y, x(min(high, one.high)), y, "whisker wide"),
+            tag("circle", cx=x(one.lead), cy=y, r=4.5, class_="dot" if one.counts else "dot hollow"),
+            text(WIDTH, y + 4, signed(one.lead), "value", "end"), class_="mark",
+            style=color({"better": 3, "worse": 2}.get(one.finding, 0)),
+        ))  # fmt: skip
+        y += step
+    grid = [
+        line(x(value), 20, x(value), y - 10, "axis" if value == 0 else "grid")
+        + text(x(value), 12, signed(value), "tick", "middle")
+        for value in ticks(low, high, 7)
+    ]
+    return figure(WIDTH, y, f"Evidence on {decision.model} against {decision.baseline}", *grid, *marks)
 
 
 # -------------------------------------------------------------------------------------------------- accuracy and tokens

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from burnish.evaluation.judge_card import findings
 from burnish.evaluation.report.data import RunReport, Sample
 from burnish.evaluation.report.verdict import verdict
 from burnish.evaluation.report.words import count, duration, percent, shortened, signed
+from burnish.evaluation.scorecard import KINDS
 
 TEXT = 1500
 SAMPLES = 8
@@ -15,8 +17,8 @@ SAMPLES = 8
 
 def markdown(data: RunReport) -> str:
     """The page as Markdown."""
-    parts = [part for section in (_opening, _scores, _curves, _ledger, _data, _training, _samples, _pedigree)
-             for part in section(data)]  # fmt: skip
+    sections = (_opening, _scores, _decisions, _judges, _curves, _ledger, _data, _training, _samples, _pedigree)
+    parts = [part for section in sections for part in section(data)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -43,6 +45,31 @@ def _scores(data: RunReport) -> Iterator[str]:
                 body.append([task, row.model, percent(report.mean), f"{percent(report.low)} to {percent(report.high)}",
                              str(report.n), str(report.unscored), gained])  # fmt: skip
         yield _table(["task", "model", "mean", "95% interval", "items", "unscored", "points against the base"], body)
+
+
+def _decisions(data: RunReport) -> Iterator[str]:
+    for decision in data.decisions:
+        yield f"## What to do with {_cell(decision.model)}: {decision.action}"
+        yield f"{_cell(decision.reason)}."
+        body = [
+            [KINDS[one.source], one.name, signed(one.lead), f"{signed(one.low)} to {signed(one.high)}", str(one.n),
+             "; ".join(one.doubts)]
+            for one in decision.evidence
+        ]  # fmt: skip
+        yield _table(["evidence", "on", f"lead over {decision.baseline}", "95% interval", "items", "doubts"], body)
+        if lines := [*decision.disagreements, *decision.advice]:
+            yield "\n".join(f"- {_cell(line)}" for line in lines)
+
+
+def _judges(data: RunReport) -> Iterator[str]:
+    for card in data.judges:
+        yield f"## Judge card: {_cell(card.judge)}"
+        yield f"{card.pairs} pairs judged, {card.unscored} unscored."
+        if card.alarms:
+            yield "\n".join(f"- **{_cell(alarm)}**" for alarm in card.alarms)
+        body = [[label, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}", str(found.n)]
+                for label, found in findings(card)]  # fmt: skip
+        yield _table(["finding", "rate", "95% interval", "pairs"], body)
 
 
 def _curves(data: RunReport) -> Iterator[str]:

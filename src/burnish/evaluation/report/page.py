@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from burnish.evaluation.judge_card import findings
 from burnish.evaluation.report import figures
 from burnish.evaluation.report.data import Loss, RunReport
 from burnish.evaluation.report.markdown import markdown
@@ -31,7 +32,7 @@ SAMPLES = 24
 def build_report(data: RunReport) -> tuple[str, str]:
     """The report as (HTML, Markdown). The HTML loads nothing and runs nothing; it follows the reader's colours."""
     colors = {model: number for number, model in enumerate(data.models())}
-    html = _template().render(
+    html = template("page.html").render(
         data=data,
         verdict=verdict(data),
         colors=colors,
@@ -49,7 +50,8 @@ def build_report(data: RunReport) -> tuple[str, str]:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, with the words and colours of all pages."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE_FILES),
         autoescape=True,
@@ -59,10 +61,11 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "percent": percent, "signed": signed, "duration": duration, "count": count, "color": figures.color,
+        "evidence": figures.evidence, "findings": findings, "sentence": lambda text: text[:1].upper() + text[1:] + ".",
         "p_words": p_words, "judge": judge, "cut": lambda text: shortened(text, TEXT),
         "plain": lambda text: str(text).replace("_", " "),
     }  # fmt: skip
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _tiles(data: RunReport) -> list[tuple[str, str, str]]:

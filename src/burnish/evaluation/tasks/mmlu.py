@@ -22,7 +22,7 @@ class MMLU(Task):
     """Questions of school and university exams."""
 
     path: str
-    """The test file."""
+    """The test file, or a folder with `test.jsonl` and `dev.jsonl` in it."""
     dev: str | None = None
     """The file of solved examples; `dev.jsonl` beside the test file when left out."""
     shots: int = Field(default=5, ge=0, le=5)
@@ -33,16 +33,20 @@ class MMLU(Task):
     """How many questions, drawn by the suite's seed; all when left out."""
 
     def files(self) -> list[Path]:
-        return [Path(self.path), *([self._dev()] if self.shots else [])]
+        return [self._test(), *([self._dev()] if self.shots else [])]
+
+    def _test(self) -> Path:
+        path = Path(self.path)
+        return path / "test.jsonl" if path.is_dir() else path
 
     def _dev(self) -> Path:
-        return Path(self.dev) if self.dev else Path(self.path).with_name("dev" + Path(self.path).suffix)
+        return Path(self.dev) if self.dev else self._test().with_name("dev" + self._test().suffix)
 
     def items(self, seed: int) -> list[Example]:
         shown: dict[str, list[str]] = {}
         for where, row in rows(self._dev()) if self.shots else ():
             shown.setdefault(str(field(row, "subject", where)), []).append(_question(row, where) + _letter(row, where))
-        found = [self._item(place, where, row, shown) for place, (where, row) in enumerate(rows(Path(self.path)))]
+        found = [self._item(place, where, row, shown) for place, (where, row) in enumerate(rows(self._test()))]
         known = list(dict.fromkeys(item.meta["subject"] for item in found))
         for subject in self.subjects:
             if subject not in known:

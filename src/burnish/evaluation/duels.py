@@ -1,0 +1,119 @@
+"""Model against model: a judge compares two models' answers to the same items, and human labels correct it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.data.sources import read
+from burnish.errors import EvaluationError
+from burnish.evaluation.judge_card import Pair
+from burnish.evaluation.judging import Judge
+from burnish.evaluation.runner import Outcome
+from burnish.evaluation.stats import Corrected, Estimate, mean_interval, prediction_powered
+from burnish.evaluation.votes import OUTCOMES, VoteStore
+from burnish.types import Example
+
+Labels = Mapping[tuple[str, str, str], float]
+"""(text of the last user turn, model, other model) -> how people like the model's answer better: 1, 0, or between."""
+FEWEST = 10
+"""Human labels below which a judge is not corrected: the interval would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """A candidate's answers against the baseline's."""
+
+    model: str
+    baseline: str
+    pairs: Sequence[Pair]
+    """The candidate's answer is the first."""
+    left_out: int
+    """Items without two different texts to compare: choices, unanswered, or the same answer twice (a tie)."""
+    wins: Estimate
+    """How often the candidate is preferred, by the judge; the same answer twice counts half."""
+    corrected: Corrected | None
+    """The same for people, from their labels and the judge; None with too few labels."""
+
+
+def duel(judge: Judge, engine: Any, items: Sequence[Example], answers: Mapping[str, Sequence[Outcome]],
+         labels: Labels | None = None) -> Duel:  # fmt: skip
+    """Compare the answers of two models, by name, the baseline first.
+
+    Raises EvaluationError when no item has two answers that a judge could compare.
+    """
+    (baseline, before), (model, after) = answers.items()
+    theirs, mine = ({one.id: one.text for one in found} for found in (before, after))
+    asked = [item for item in items if not item.choices and mine.get(item.id) and theirs.get(item.id)]
+    if not asked:
+        raise EvaluationError(f"{model} and {baseline} wrote no answers to the same items",
+                              hint="name a suite whose items are answered in words")  # fmt: skip
+    unlike = [item for item in asked if mine[item.id] != theirs[item.id]]
+    verdicts = judge.compare(engine, unlike, [mine[item.id] for item in unlike], [theirs[item.id] for item in unlike])
+    known = labels or {}
+    pairs = [
+        Pair(item.id, mine[item.id], theirs[item.id], verdict, known.get((item.prompt[-1].content, model, baseline)),
+             first_model=model, second_model=baseline, cluster=str(item.meta.get("cluster", "")))
+        for item, verdict in zip(unlike, verdicts, strict=True)
+    ]  # fmt: skip
+    same = [0.5] * (len(asked) - len(unlike))
+    scored = [pair.verdict.preference for pair in pairs if pair.verdict.preference is not None]
+    wins = mean_interval([*scored, *same] or [0.5], bounds=(0.0, 1.0))
+    return Duel(model, baseline, pairs, len(items) - len(unlike), wins, _corrected(pairs))
+
+
+def _corrected(pairs: Sequence[Pair]) -> Corrected | None:
+    judged = [(pair.verdict.preference, pair.human) for pair in pairs if pair.verdict.preference is not None]
+    both = [(human, value) for value, human in judged if human is not None]
+    rest = [value for value, human in judged if human is None]
+    if len(both) < FEWEST or not rest:
+        return None
+    return prediction_powered([human for human, _ in both], [value for _, value in both], rest)
+
+
+def corrected_from_row(row: Mapping[str, Any]) -> Corrected:
+    """A corrected mean from the form of `dataclasses.asdict`."""
+    parts = {key: Estimate(**row[key]) for key in ("estimate", "humans", "judge")}
+    return Corrected(**{**row, **parts})
+
+
+def read_labels(path: Path) -> dict[tuple[str, str, str], float]:
+    """Human labels of pairs of answers: votes of an arena, or rows of {prompt, model, baseline, preference}.
+
+    `preference` is 1 when the model's answer is better, 0 when the baseline's is, 0.5 for neither. Of several labels of
+    one pair the mean is taken. Raises EvaluationError, with file and line, for a row that is no label.
+    """
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for prompt, model, other, value in _votes(path) if _is_store(path) else _rows(path):
+        found.setdefault((prompt, model, other), []).append(value)
+        found.setdefault((prompt, other, model), []).append(1 - value)
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def _is_store(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(15) == b"SQLite format 3"
+
+
+def _votes(path: Path) -> list[tuple[str, str, str, float]]:
+    """Votes on answers to one turn; longer conversations differ before the last turn already."""
+    return [
+        (vote.conversation_a[-2].content, vote.model_a, vote.model_b, OUTCOMES[vote.winner])
+        for vote in VoteStore(path) if vote.anony and vote.turn == 1 and len(vote.conversation_a) > 1
+    ]  # fmt: skip
+
+
+def _rows(path: Path) -> list[tuple[str, str, str, float]]:
+    found = []
+    for raw in read(path):
+        row = raw.value or {}
+        names = [row.get(key) for key in ("prompt", "model", "baseline")]
+        value = row.get("preference")
+        if raw.error or not all(isinstance(name, str) for name in names) or value not in (0, 0.5, 1):
+            raise EvaluationError("a row is no human label", where=raw.where, hint=json.dumps(
+                {"prompt": "...", "model": "sft", "baseline": "base", "preference": 1}))  # fmt: skip
+        found.append((str(names[0]), str(names[1]), str(names[2]), float(value)))
+    return found

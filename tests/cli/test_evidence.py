@@ -1,0 +1,70 @@
+"""The verbs that weigh models and judges, as a user types them: compare, leaderboard, judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from commands import Burnish, Finished
+
+PAIRS = [
+    {"prompt": f"Say {word}", "chosen": word, "rejected": f"no {word} at all"} for word in ("fox", "dog", "a", "b")
+]
+
+
+def test_compare_all_models_of_a_run(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+    page = tmp_path / "gains.html"
+    said = burnish("compare", "loop", "--store", finished.store, "--html", page, "--flips", 1)
+    assert said.code == 0, said.err
+    assert "overall" in said.out and "base" in said.out and "95% interval" in said.out
+    assert "<svg" in page.read_text(encoding="utf-8")
+    rows = json.loads(burnish("compare", "loop", "--store", finished.store, "--json", "--flips", 2).out)
+    assert rows[0]["model"] == "base" and len(rows) > 1
+    assert rows[1]["gains"][-1]["task"] == "overall" and len(rows[1]["flips"]) <= 2
+
+
+def test_compare_models_on_tasks(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+    models = [tiny.tiny_model("llama", tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
+    said = burnish("compare", *models, "--tasks", "pebble-choices", "--limit", 6, "--store", tmp_path / "store")
+    assert said.code == 0, said.err
+    assert str(models[1]) in said.out and "items to show" in said.out
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [(["nowhere"], "nowhere"), (["loop", "--suite", "devv"], "did you mean 'dev'"), (["a", "b"], "holds no answers")],
+)
+def test_compare_says_what_it_cannot_find(what: list[str], message: str, finished: Finished, burnish: Burnish) -> None:
+    said = burnish("compare", *what, "--store", finished.store)
+    assert said.code != 0 and message in said.err and "Traceback" not in said.err
+
+
+def test_leaderboard(burnish: Burnish, tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    rows = [{"instruction": f"q{k}", "model": model, "output": f"{model} {k}" if model != "null" else "me!",
+             "baseline_output": "base", "preference": value} for k in range(12)
+            for model, value in (("good", 1.9), ("poor", 1.1), ("null", 1.8))]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = burnish("leaderboard", file)
+    assert said.code == 0, said.err
+    assert said.out.index("good") < said.out.index("poor")
+    assert "ALARM: null" in said.err and "the judge is fooled" in said.err
+    found = json.loads(burnish("leaderboard", file, "--json").out)
+    assert set(found[0]) == {"model", "n", "win_rate", "win_rate_se", "lc_win_rate", "lc_win_rate_se"}
+    assert {row["model"]: round(row["win_rate"]) for row in found} == {"good": 90, "null": 80, "poor": 10}
+
+
+def test_judge_prints_a_card(burnish: Burnish, tmp_path: Path) -> None:
+    pairs, verdicts = tmp_path / "pairs.jsonl", tmp_path / "verdicts.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in PAIRS), encoding="utf-8")
+    model = tiny.tiny_model("llama", tmp_path / "model", max_position_embeddings=1024)
+    said = burnish("judge", model, "--pairs", pairs, "--save", verdicts, "--null", 2, "--store", tmp_path / "store")
+    assert said.code == 0, said.err
+    assert "Cohen's kappa with people" in said.out and "answers to nothing win: empty" in said.out
+    kept = [json.loads(line) for line in verdicts.read_text(encoding="utf-8").splitlines()]
+    assert len(kept) == 4 and kept[0]["verdict"]["preference"] is not None
+    wrong = burnish("judge", model, "--pairs", pairs, "--with", "reward", "--store", tmp_path / "store")
+    assert wrong.code == 1 and "gives text and no scores" in wrong.err

@@ -45,13 +45,21 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     store = Workspace(options.work / "store")
     trained = run_plan(Plan(recipe_from("claims-train", training(options.work)), store))
-    models = {name: str(trained.artifacts[name].file("model")) for name in ("sft", "honest", "leaky", "judge")}
+    models = {name: named(options.work / name, trained.artifacts[name].file("model"))
+              for name in ("sft", "honest", "leaky", "judge")}  # fmt: skip
     blind = run_plan(Plan(recipe_from("claims-blind", comparing(models, None)), store))
     truth = {name: true_preferences(blind, name, models) for name in ("honest", "leaky")}
     labels = write_labels(options.work / "labels.jsonl", truth, models)
     seen = run_plan(Plan(recipe_from("claims-scorecard", comparing(models, labels)), store))
     found = {"judge": judge_claims(truth), "decisions": decisions(seen, truth, models)}
     print(json.dumps(found))
+
+
+def named(link: Path, folder: Path) -> str:
+    """A model's folder under a name that can be read in a report."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve())
+    return str(link)
 
 
 def training(work: Path) -> dict[str, Any]:
@@ -76,9 +84,9 @@ def training(work: Path) -> dict[str, Any]:
             "honest": {"use": "sft", "model": "$sft", "data": "$more_clean", "train": fit},
             "leaky": {"use": "sft", "model": "$sft", "data": "$leak_clean", "train": {**fit, "epochs": 12}},
             "pairs": {"use": "preferences", "prompts": "$more_clean", "models": ["$sft"], "n": 6, "temperature": 1.0,
-                      "max_tokens": 128, "limit": 1500, "pairs_per_prompt": 4},
+                      "max_tokens": 128, "limit": 3000, "pairs_per_prompt": 6},
             "judge": {"use": "reward", "model": "$sft", "data": "$pairs",
-                      "train": {"learning_rate": 5e-4, "epochs": 2, "batch_size": 32}},
+                      "train": {"learning_rate": 5e-4, "epochs": 3, "batch_size": 32}},
         },
     }  # fmt: skip
 

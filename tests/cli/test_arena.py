@@ -49,6 +49,27 @@ def test_import_export_and_ranking(burnish: Burnish, rows: Path, tmp_path: Path)
     assert all(row["low"] < row["rating"] < row["high"] for row in table)
 
 
+def test_ranking_with_style_held_equal(burnish: Burnish, tmp_path: Path) -> None:
+    """The longer answer wins four times in five, whoever wrote it: told by style, the models are alike."""
+    rows = tmp_path / "styled.jsonl"
+    written = []
+    for number in range(300):
+        longer = number % 3 > 0  # a writes more in two of three
+        texts = [" ".join(["word"] * size) for size in ((40, 10) if longer else (10, 40))]
+        talks = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": text}] for text in texts]
+        row = {"model_a": "a", "model_b": "b", "winner": "model_a" if longer == (number % 5 > 0) else "model_b"}
+        written.append({**row, "conversation_a": talks[0], "conversation_b": talks[1], "judge": f"v{number % 12}"})
+    rows.write_text("".join(json.dumps(row) + "\n" for row in written), encoding="utf-8")
+    store = ("--store", tmp_path / "store")
+    plain = json.loads(burnish("arena", "--import", rows, "--ranking", "--json", *store).out)["ranking"]
+    said = burnish("arena", "--style", *store)
+    assert said.code == 0, said.err
+    assert "more words (one standard deviation): +" in said.out
+    styled = json.loads(burnish("arena", "--style", "--json", *store).out)["ranking"]
+    gap = {kind: table[0]["rating"] - table[1]["rating"] for kind, table in (("plain", plain), ("styled", styled))}
+    assert gap["plain"] > 60 and abs(gap["styled"]) < gap["plain"] / 3
+
+
 @pytest.mark.parametrize(
     ("words", "what", "hint"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,46 @@ def test_judge_prints_a_card(burnish: Burnish, tmp_path: Path) -> None:
     assert len(kept) == 4 and kept[0]["verdict"]["preference"] is not None
     wrong = burnish("judge", model, "--pairs", pairs, "--with", "reward", "--store", tmp_path / "store")
     assert wrong.code == 1 and "gives text and no scores" in wrong.err
+
+
+def test_eval_runs_tasks_of_the_harness(burnish: Burnish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+
+    from burnish.evaluation import harness
+
+    monkeypatch.setattr(harness, "TaskManager", partial(TaskManager, include_defaults=False))
+    rows = [{"question": f"Item {k}:", "choices": ["fox", "the dog"], "answer": k % 2} for k in range(6)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "animals.yaml").write_text(
+        f"task: burnish_cli\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/rows.jsonl}}}}\n"
+        'test_split: test\noutput_type: multiple_choice\ndoc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\n'
+        'doc_to_target: "{{answer}}"\nmetric_list: [{metric: acc}]\n', encoding="utf-8")  # fmt: skip
+    models = [tiny.tiny_model("llama", tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
+    words = ["eval", *models, "--lm-eval", "burnish_cli", "--lm-tasks", tasks]
+    said = burnish(*words, "--save", tmp_path / "answers")
+    assert said.code == 0, said.err
+    assert "burnish_cli" in said.out and "acc" in said.out and "95% interval" in said.out
+    saved = [tmp_path / "answers" / f"{number}.jsonl" for number in (1, 2)]
+    assert burnish("compare", *saved).code == 0
+    assert json.loads(burnish(*words, "--json").out)[str(models[0])]["burnish_cli"]["sample_len"] == 6
+    wrong = burnish("eval", models[0], "--lm-eval", "burnish_clo", "--lm-tasks", tasks)
+    assert wrong.code == 1 and "has no task 'burnish_clo'" in wrong.err and "burnish_cli" in wrong.err
+
+
+def test_eval_takes_a_task_with_its_data_in_one_word(burnish: Burnish, tmp_path: Path) -> None:
+    data = tmp_path / "mmlu"
+    data.mkdir()
+    for split, count in (("dev", 5), ("test", 4)):
+        rows = [{"question": f"{split} {k}?", "subject": "maths", "choices": ["a", "b", "c", "d"], "answer": k % 4}
+                for k in range(count)]  # fmt: skip
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = tiny.tiny_model("llama", tmp_path / "model", max_position_embeddings=2048)
+    (model / "chat_template.jinja").unlink()  # a base model needs none to be asked in plain text
+    said = burnish("eval", model, "--tasks", f"mmlu={data}", "--store", tmp_path / "store")
+    assert said.code == 0, said.err
+    assert "mmlu" in said.out and "n=4" in said.out
+    talks = burnish("eval", model, "--tasks", "pebble-arithmetic", "--store", tmp_path / "store")
+    assert talks.code != 0 and "no chat template" in talks.err

@@ -35,6 +35,17 @@ def test_decisions(evidence: list[Evidence], action: str, words: str) -> None:
     assert words in found.reason
 
 
+def test_a_benchmark_gain_that_people_cannot_see_does_not_count() -> None:
+    leaked = Evidence("benchmark", "dev", 0.32, 0.28, 0.36, 300)
+    nothing = Evidence("corrected", "rm", -0.06, -0.25, 0.13, 50)
+    found = decide("new", "base", [leaked, nothing])
+    assert found.action == "collect more"
+    assert "does not count: people see no gain of that size" in found.disagreements[0]
+    assert any("made after training" in one for one in found.advice)
+    assert decide("new", "base", [GAIN, nothing]).action == "promote"  # 5 to 15 is in line with up to 13
+    assert decide("new", "base", [leaked, Evidence("votes", "v", 0.1, 0.05, 0.2, 90)]).action == "promote"
+
+
 def test_contradictions_are_named() -> None:
     (first,) = decide("new", "base", [GAIN, LOSS]).disagreements
     assert "benchmark dev" in first and "human votes arena" in first and "contradict" in first

@@ -22,12 +22,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("Work", "check a recipe without compute: steps, cache, predicted memory, time and disk"),
     "check": ("Work", "prove on your own model and rows that training does what it says"),
     "run": ("Work", "run a recipe; finished steps are skipped, killed ones resumed"),
-    "eval": ("Work", "score models on tasks, paired with the first one"),
-    "compare": ("Work", "say whether models differ: gains, losses, and whether the items suffice"),
-    "judge": ("Work", "test a judge: agreement with people, habits, and whether nonsense fools it"),
-    "leaderboard": ("Work", "rank judged models by win rate, with the help of length taken out"),
     "chat": ("Work", "talk to a model in the terminal"),
-    "arena": ("Work", "compare models blindly on a local page, and rank them by the votes"),
+    "eval": ("Prove", "score models on tasks, paired with the first one"),
+    "compare": ("Prove", "say whether models differ: gains, losses, and whether the items suffice"),
+    "judge": ("Prove", "test a judge: agreement with people, habits, and whether nonsense fools it"),
+    "leaderboard": ("Prove", "rank judged models by win rate, with the help of length taken out"),
+    "arena": ("Prove", "compare models blindly on a local page, and rank them by the votes"),
     "show": ("Look", "look at loss masks, rows, dropped rows, pairs, artifacts and runs"),
     "report": ("Look", "build the report of a run again, and say where it is"),
     "list": ("Look", "list steps, filters, tasks, objectives, methods, strategies, runs or artifacts"),
@@ -53,7 +53,7 @@ def overview() -> str:
     ]
     for group in dict.fromkeys(group for group, _ in VERBS.values()):
         lines += ["", f"{group}:"]
-        lines += [f"  {name:<12}{summary}" for name, (of, summary) in VERBS.items() if of == group]
+        lines += [f"  {name:<13}{summary}" for name, (of, summary) in VERBS.items() if of == group]
     return "\n".join([*lines, "", EXAMPLES])
 
 

@@ -8,14 +8,16 @@ decision follows from what each can say with confidence:
 - hold: one that counts shows a loss, or all are sure that there is no gain worth having;
 - collect more: nothing is sure yet; it says what to collect.
 
-People's votes outrank a judge's, and a judge counts only when its card raises no alarm.
+People's votes outrank a judge's, and a judge counts only when its card raises no alarm. A benchmark's gain does not
+count either when people, who are sure enough of it, see nothing of that size: its items may have been in the training
+data, or it may measure what nobody notices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from burnish.evaluation.judge_card import JudgeCard
@@ -116,12 +118,22 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def decide(model: str, baseline: str, evidence: Sequence[Evidence]) -> Decision:
     """What the evidence recommends for a candidate."""
+    evidence = [_doubted(one, evidence) for one in evidence]
     counting = [one for one in evidence if one.counts]
     better = [one for one in counting if one.finding == "better"]
     worse = [one for one in counting if one.finding == "worse"]
     action, reason = _action(model, baseline, counting, better, worse)
     return Decision(model, baseline, action, reason, tuple(_disagreements(evidence)), tuple(_advice(evidence, action)),
                     tuple(evidence))  # fmt: skip
+
+
+def _doubted(one: Evidence, evidence: Sequence[Evidence]) -> Evidence:
+    """A benchmark's gain with a doubt, where people's preferences leave out a gain of that size and show none."""
+    people = [other for other in evidence if other.source in ("votes", "corrected")]
+    against = [other for other in people if other.finding in ("unclear", "equal") and other.high < one.low]
+    if one.source != "benchmark" or one.finding != "better" or not against:
+        return one
+    return replace(one, doubts=(*one.doubts, f"people see no gain of that size: {_said(against[0])}"))
 
 
 def _action(model: str, baseline: str, counting: Sequence[Evidence], better: Sequence[Evidence],
@@ -169,8 +181,10 @@ def _advice(evidence: Sequence[Evidence], action: Action) -> Iterator[str]:
     kinds = {one.source for one in counting}
     if not kinds & {"votes", "corrected"}:
         yield "no person has compared their answers: `burnish arena` collects votes, and 50 correct a judge"
-    if any(one.doubts for one in evidence):
+    if any(one.doubts and one.source == "judge" for one in evidence) and "corrected" not in kinds:
         yield "label some pairs by hand: a corrected judge counts in spite of its habits"
+    if any(one.doubts and one.source == "benchmark" for one in evidence):
+        yield "measure on items that were made after training: the benchmark's own may have been in the training data"
 
 
 def _needed(one: Evidence) -> int | None:

@@ -151,6 +151,15 @@ def poisoned() -> RunReport:
     )
 
 
+def test_the_scorecard_speaks_first_and_tempers_a_gain() -> None:
+    data = sample_report()
+    assert data.decisions[0].action == "promote" and verdict(data).kind == "better"
+    assert verdict(data).details[0].startswith("The scorecard, which joins all evidence, says: promote dpo.")
+    held = replace(data, decisions=[replace(data.decisions[0], action="collect more")])
+    assert verdict(held).kind == "unclear"
+    assert "says: collect more on dpo" in verdict(held).details[0]
+
+
 def test_no_text_becomes_markup() -> None:
     data = poisoned()
     assert all(getattr(data, field.name) for field in fields(data)), "every part must carry the attack"

@@ -56,7 +56,7 @@ def _decisions(data: RunReport) -> Iterator[str]:
              "; ".join(one.doubts)]
             for one in decision.evidence
         ]  # fmt: skip
-        yield _table(["evidence", "on", f"lead over {decision.baseline}", "95% interval", "items", "doubts"], body)
+        yield _table(["evidence", "on", "lead over the base", "95% interval", "items", "doubts"], body)
         if lines := [*decision.disagreements, *decision.advice]:
             yield "\n".join(f"- {_cell(line)}" for line in lines)
 

@@ -49,9 +49,19 @@ def verdict(data: RunReport) -> Verdict:
             )
         return Verdict("none", headline, tuple(data.remarks))
     best = max(candidates, key=lambda row: row.overall.mean)
-    details = (*_gain(data, best, len(candidates)), *_tasks(data, best), *_elsewhere(data, best), *_curves(data),
-               *_unscored(data), *data.remarks)  # fmt: skip
-    return Verdict(judge(best.against_base[OVERALL]), _headline(data, best), details, best.model)
+    details = (*_decided(data), *_gain(data, best, len(candidates)), *_tasks(data, best), *_elsewhere(data, best),
+               *_curves(data), *_unscored(data), *data.remarks)  # fmt: skip
+    kind = judge(best.against_base[OVERALL])
+    doubted = any(one.model == best.model and one.action != "promote" for one in data.decisions)
+    return Verdict("unclear" if doubted and kind == "better" else kind, _headline(data, best), details, best.model)
+
+
+def _decided(data: RunReport) -> Iterator[str]:
+    """What the scorecard recommends, which has seen more than one suite."""
+    if data.decisions:
+        said = [f"{one.action} {one.model}" if one.action != "collect more" else f"collect more on {one.model}"
+                for one in data.decisions]  # fmt: skip
+        yield f'The scorecard, which joins all evidence, says: {joined(said)}. See "What to do".'
 
 
 def _headline(data: RunReport, best: ModelScores) -> str:

@@ -90,7 +90,7 @@ def test_the_page_is_whole_and_needs_nothing_else(full: tuple[str, str]) -> None
 
 def test_every_drawing_is_well_formed_and_says_what_it_shows(full: tuple[str, str]) -> None:
     drawings = re.findall(r"<svg.*?</svg>", full[0], re.S)
-    assert len(drawings) == 6  # two suites, one curve, one funnel, two losses
+    assert len(drawings) == 7  # two suites, one decision, one curve, one funnel, two losses
     for drawing in drawings:
         root = ElementTree.fromstring(drawing)
         assert root.get("aria-label")

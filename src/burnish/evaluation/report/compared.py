@@ -76,7 +76,10 @@ def lines(models: Sequence[Compared]) -> Iterator[str]:
 
 def comparison_page(title: str, models: Sequence[Compared]) -> str:
     """The page: it loads nothing and runs nothing."""
+    first, *others = sentences(models)
+    headline, _, numbers = first.partition(": ")
     return template("compare.html").render(
-        title=title, models=models, baseline=models[0].model, sentences=sentences(models), shown=FLIPS,
+        title=title, models=models, baseline=models[0].model, headline=f"{headline}.", details=[numbers, *others],
+        shown=FLIPS,
         figure=figures.gains(models), style=Markup((PAGE_FILES / "style.css").read_text(encoding="utf-8")),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from burnish.config import Config, Table, explain, origins, override, parse_yaml, type_name, validate
+from burnish.config import Config, Ref, Table, explain, origins, override, parse_yaml, refs_of, type_name, validate
 from burnish.errors import ConfigError
 
 
@@ -160,3 +160,15 @@ def test_yes_is_no_number(data: dict[str, bool]) -> None:
     value, problems = validate(Numbers, data, parse_yaml(""))
     assert value is None and "must be a number" in problems[0].what
     assert validate(Numbers, {"flag": True, "rate": 2}, parse_yaml(""))[0].rate == 2.0
+
+
+def test_a_reference_that_may_be_left_out_is_a_reference() -> None:
+    class Optional(Config):
+        """Settings with a reference that may be None."""
+
+        judge: Annotated[str, Ref("model")] | None = None
+        """A model."""
+        other: Annotated[list[str], Ref("dataset")] = Field(default_factory=list)
+        """Datasets."""
+
+    assert {name: mark.kind for name, mark in refs_of(Optional).items()} == {"judge": "model", "other": "dataset"}

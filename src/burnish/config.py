@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from burnish.errors import BurnishError, ConfigError, Problem
 from burnish.registry import Registry, split_choice, suggest, table_at
@@ -263,7 +264,14 @@ def refs_of(model: type[BaseModel]) -> dict[str, Ref]:
 
 
 def _marked(model: type[BaseModel], kind: type[Mark]) -> dict[str, Mark]:
-    return {name: mark for name, info in model.model_fields.items() for mark in info.metadata if isinstance(mark, kind)}
+    return {name: mark for name, info in model.model_fields.items() for mark in _marks(info) if isinstance(mark, kind)}
+
+
+def _marks(info: FieldInfo) -> Iterator[Any]:
+    """What a field is annotated with, also where it may be None: then the marks stand on the other kind."""
+    yield from info.metadata
+    for part in get_args(info.annotation):
+        yield from getattr(part, "__metadata__", ())
 
 
 def _check_tables(value: Config, document: Document, prefix: Key) -> Iterator[Problem]:

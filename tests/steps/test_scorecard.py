@@ -104,6 +104,41 @@ def test_votes_of_an_arena_are_evidence_and_labels(parts: dict[str, Any], tmp_pa
     assert corrected["humans"]["mean"] == pytest.approx(19 / 20)
 
 
+def test_a_judge_that_rates_answers_has_a_card(parts: dict[str, Any], tmp_path: Path) -> None:
+    judge = parts["steps"]["duel"]["judge"]["model"]
+    parts["suites"]["dev"]["tasks"][0]["jsonl"]["grader"] = "judge"
+    parts["steps"]["scores"]["judge"] = {"model": judge, "how": {"pointwise": {"by": "logprob"}}}
+    del parts["steps"]["duel"]
+    parts["steps"]["verdict"]["of"] = ["$scores"]
+    result = run(parts, tmp_path)
+    summary = result.artifacts["scores"].manifest.summary
+    assert summary["judge"] == judge and summary["card"]["pairs"] == N
+    assert set(summary["card"]["null"]) == {"empty", "evasive", "flattering", "commanding"}
+    assert summary["card"]["flips"]["mean"] == 0.0  # ratings know no order
+    (decision,) = result.artifacts["verdict"].manifest.summary["decisions"]
+    assert decision["evidence"][0]["doubts"] == summary["card"]["alarms"]
+    assert "Judge card" in (result.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_judge_that_makes_pairs_has_a_card(parts: dict[str, Any], tmp_path: Path) -> None:
+    judge = parts["steps"]["duel"]["judge"]["model"]
+    chats = tmp_path / "chats.jsonl"
+    rows = [{"prompt": f"Say {k} twice", "completion": "fox"} for k in range(6)]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    parts["steps"] = {
+        "chats": {"use": "ingest", "from": str(chats)},
+        "pairs": {"use": "preferences", "prompts": "$chats", "models": ["base", other(parts)], "n": 2, "max_tokens": 5,
+                  "scorer": "judge", "judge": judge, "judge_with": {"pointwise": {"by": "logprob"}},
+                  "min_margin": 1e-6},
+        "page": {"use": "report"},
+    }  # fmt: skip
+    result = run(parts, tmp_path)
+    summary = result.artifacts["pairs"].manifest.summary
+    assert summary["judge_card"]["pairs"] == summary["rows"] > 0
+    assert summary["judge_card"]["retest"]["mean"] == 1.0
+    assert "Judge card" in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_problems_are_found_before_any_compute(parts: dict[str, Any], tmp_path: Path) -> None:
     parts["steps"]["duel"]["labels"] = "nowhere.jsonl"
     parts["steps"]["verdict"]["votes"] = "nowhere.sqlite"

@@ -11,6 +11,8 @@ from burnish.data.ingest import ingest
 from burnish.engines.responses import CachedEngine
 from burnish.errors import EvaluationError
 from burnish.evaluation.judge_card import JudgeCard, Pair, findings, judge_card, null_pairs
+from burnish.evaluation.runner import Outcome
+from burnish.judges.parts import of_scores
 from burnish.log import note
 from burnish.rng import seed_for
 from burnish.types import Example, PreferencePair, Verdict
@@ -58,16 +60,31 @@ def card_of(judge: Judge, engine: Any, items: Mapping[str, Example], pairs: Sequ
     Args:
         items: by id, what the pairs answer. In the controls, real answers are those that it or people preferred.
     """
-    twice = pairs[:retest]
+    pairs = sorted(pairs, key=lambda pair: pair.verdict.preference is None)  # the unscored may not fit the judge
+    twice = [pair for pair in pairs[:retest] if pair.verdict.preference is not None]
     behind = engine.engine if isinstance(engine, CachedEngine) else engine  # a kept answer would agree with itself
     again = judge.compare(behind, *_columns(items, twice)) if twice else []
-    asked = [*(replace(pair, again=verdict) for pair, verdict in zip(twice, again, strict=True)), *pairs[retest:]]
-    shown = pairs[:null]
+    asked = [*(replace(pair, again=verdict) for pair, verdict in zip(twice, again, strict=True)), *pairs[len(twice) :]]
+    shown = [pair for pair in pairs[:null] if pair.verdict.preference is not None]
     real = [pair.first if _better_first(pair) else pair.second for pair in shown]
     nothing = null_pairs(len(shown), real) if shown else {}
     prompts = [items[pair.id] for pair in shown]
     fooled = {name: judge.compare(engine, prompts, *answers) for name, answers in nothing.items()}
     return judge_card(str(engine.name), asked, fooled, own_model=own_model)
+
+
+def rated_pairs(answers: Mapping[str, Sequence[Outcome]], baseline: str) -> list[Pair]:
+    """Pairs of answers to one item that a judge has rated, of each model, by name, and the baseline. No call is made.
+
+    Conversations are left out: their turns are rated behind different answers.
+    """
+    before = {one.id: one for one in answers[baseline] if one.judged and not one.turns}
+    return [
+        Pair(one.id, one.text, before[one.id].text, of_scores(one.score, before[one.id].score), first_model=model,
+             second_model=baseline, cluster=one.cluster)
+        for model, outcomes in answers.items() if model != baseline
+        for one in outcomes if one.judged and one.id in before and one.text != before[one.id].text
+    ]  # fmt: skip
 
 
 def _columns(items: Mapping[str, Example], pairs: Sequence[Pair]) -> tuple[list[Example], list[str], list[str]]:

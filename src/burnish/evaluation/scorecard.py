@@ -81,9 +81,9 @@ class Decision:
 # ------------------------------------------------------------------------------------------------------------- evidence
 
 
-def from_benchmark(name: str, found: PairedDifference, unscored: int = 0) -> Evidence:
-    """A paired difference on a suite."""
-    return Evidence("benchmark", name, found.difference, found.low, found.high, found.n, unscored)
+def from_benchmark(name: str, found: PairedDifference, unscored: int = 0, doubts: tuple[str, ...] = ()) -> Evidence:
+    """A paired difference on a suite; `doubts` are its judge's alarms, where a judge graded it."""
+    return Evidence("benchmark", name, found.difference, found.low, found.high, found.n, unscored, doubts)
 
 
 def from_votes(name: str, wins: Estimate, unscored: int = 0) -> Evidence:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from burnish.data.io import read_examples
 from burnish.errors import Problem
+from burnish.judges import JUDGES
 from burnish.steps.base import BASE, SUITE, Expectation, Inputs, ModelRefs, Phase, Running, Step, View
-from burnish.steps.measure import Grading, Measure, only_judged
+from burnish.steps.measure import Grading, Measure, count_usage, only_judged
 from burnish.types import Example
+
+if TYPE_CHECKING:
+    from burnish.evaluation.judge_card import JudgeCard
+    from burnish.evaluation.runner import Outcome
+
+TESTED = 20
+"""Pairs that a judge is asked about again, and items that are answered with answers to nothing."""
 
 
 class Evaluate(Grading):
@@ -41,10 +50,14 @@ class Evaluate(Grading):
         }
 
     def references(self, name: str) -> dict[str, list[str]]:
-        return {"scores": [f"${part}" for part in self.parts(name)]}
+        scores = {"scores": [f"${part}" for part in self.parts(name)]}
+        if self.judge is None:
+            return scores
+        return {**scores, "judge": [self.judge.model], "suites": [SUITE + suite for suite in self.suites]}
 
     def content(self) -> dict[str, Any]:
-        return {"models": self._labels(), "suites": self.suites}
+        how = {"judge": self.judge.how} if self.judge else {}
+        return {"models": self._labels(), "suites": self.suites, **how}
 
     def check(self, view: View) -> Iterator[Problem]:
         if len(set(self._labels())) != len(self._labels()):
@@ -63,10 +76,12 @@ class Evaluate(Grading):
         scores = iter(inputs.artifacts("scores"))
         table: dict[str, dict[str, Any]] = {label: {} for label in self._labels()}
         baseline: dict[str, Any] = {}
+        answers: dict[str, list[Outcome]] = {label: [] for label in self._labels()}
         for label in self._labels():
             for suite in self.suites:
                 artifact = next(scores)
                 outcomes = read_outcomes(artifact.file("outcomes.jsonl"))
+                answers[label] += outcomes
                 if label == BASE:
                     baseline[suite] = outcomes
                 table[label][suite] = {
@@ -74,11 +89,31 @@ class Evaluate(Grading):
                     "against_base": {task: asdict(difference) for task, difference
                                      in compare(baseline[suite], outcomes).items()},
                     "scores": artifact.id,
+                    **({"judged": True} if any(one.judged for one in outcomes) else {}),
                 }  # fmt: skip
+        card = self._card(inputs, answers, run) if self.judge else None
         (run.folder / "comparison.json").write_text(json.dumps(table, indent=2), encoding="utf-8")
         suite = self.suites[0]
         overall = {label: table[label][suite]["reports"][-1] for label in self._labels()}
         scored = [label for label, row in overall.items() if row["n"]]
         best = max(scored, key=lambda label: overall[label]["mean"], default=None)
         said = f"best on {suite}: {best}, {overall[best]['mean']:.1%}" if best else f"no scores on {suite}: no judge"
-        return {"table": table, "headline": said}
+        judged = {"judge": inputs.names["judge"][0], "card": asdict(card)} if card else {}
+        return {"table": table, **judged, "headline": said}
+
+    def _card(self, inputs: Inputs, answers: dict[str, list[Outcome]], run: Running) -> JudgeCard | None:
+        """What the judge's ratings of these answers are worth; None when it rated no two answers to one item."""
+        from burnish.engines.opening import open_judge
+        from burnish.engines.reward import RewardEngine
+        from burnish.evaluation.judging import card_of, rated_pairs
+
+        assert self.judge is not None
+        pairs = rated_pairs(answers, BASE)
+        if not pairs:
+            return None
+        engine = open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
+        how = JUDGES.build(self.judge.how or ("reward" if isinstance(engine, RewardEngine) else "pointwise"))
+        items = [item for suite in inputs.artifacts("suites") for item in read_examples(suite.file("items.jsonl"))]
+        card = card_of(how, engine, {item.id: item for item in items}, pairs, retest=TESTED, null=TESTED)
+        count_usage(run, engine)
+        return card

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,10 +23,15 @@ from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
 from burnish.steps.measure import Decoding, check_models, count_answers, count_usage
-from burnish.types import Example, Score
+from burnish.types import Example, PreferencePair, Score, Verdict
+
+if TYPE_CHECKING:
+    from burnish.evaluation.judge_card import JudgeCard
 
 GOLD = "gold"
 """The name under which a row's own answer takes part."""
+TESTED = 20
+"""Pairs that a judge is asked about again, and prompts that are answered with answers to nothing."""
 
 
 class Preferences(Decoding):
@@ -99,7 +104,8 @@ class Preferences(Decoding):
         prompts = [row for row in prompts if row not in ungraded]
         models = inputs.models("models")
         answers, too_long = self._answers(prompts, inputs.names["models"], models, run)
-        scores = self._score(prompts, answers, inputs, run)
+        engine = self._judge(inputs, run)
+        scores = self._score(prompts, answers, engine)
         result = pair_up(prompts, answers, scores, min_margin=self.min_margin, per_prompt=self.pairs_per_prompt,
                          mean_score=self.mean_score or (-math.inf, math.inf))  # fmt: skip
         dropped = {"no grader": len(ungraded), "too long for a model": too_long, **result.dropped}
@@ -111,7 +117,15 @@ class Preferences(Decoding):
             raise DataError(f"none of {len(every)} prompts gave a pair: {why}",
                             hint="more answers (`n`), a higher `temperature`, or `gold: true`")  # fmt: skip
         write_rows(run.folder / "rows.jsonl", result.pairs)
+        judged = {}
+        if engine is not None:
+            judged = {
+                "judge": inputs.names["judge"][0],
+                "judge_card": dataclasses.asdict(self._card(engine, result.pairs)),
+            }
+            count_usage(run, engine)
         return {
+            **judged,
             "rows_in": len(every),
             "rows": len(result.pairs),
             "dropped": dropped,
@@ -152,19 +166,32 @@ class Preferences(Decoding):
                 answers[place].append(Answer(row.messages[-1].content, GOLD))
         return answers, len(too_long)
 
-    def _score(self, prompts: list[Example], answers: list[list[Answer]], inputs: Inputs, run: Running
-               ) -> list[list[Score]]:  # fmt: skip
-        if self.scorer == "judge":
-            from burnish.engines.opening import open_judge
+    def _judge(self, inputs: Inputs, run: Running) -> Any | None:
+        """The judge model, where a judge scores."""
+        if self.scorer != "judge":
+            return None
+        from burnish.engines.opening import open_judge
 
-            engine = open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
+        return open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
+
+    def _score(self, prompts: list[Example], answers: list[list[Answer]], engine: Any | None) -> list[list[Score]]:
+        if engine is not None:
             texts = [[answer.text for answer in given] for given in answers]
             scores: list[list[Score]] = JUDGES.build(self.judge_with).score(engine, prompts, texts)
-            count_usage(run, engine)
             return scores
         return [
             [grade(prompt, answer.text) for answer in given] for prompt, given in zip(prompts, answers, strict=True)
         ]
+
+    def _card(self, engine: Any, pairs: Sequence[PreferencePair]) -> JudgeCard:
+        """What the judge that made the pairs is worth: its habits, whether it says the same twice, and controls."""
+        from burnish.evaluation.judge_card import Pair
+        from burnish.evaluation.judging import card_of
+
+        preferred = Verdict(1.0, (1.0, 1.0))
+        compared = [Pair(pair.id, pair.chosen, pair.rejected, preferred) for pair in pairs]
+        items = {pair.id: Example(pair.id, pair.prompt) for pair in pairs}
+        return card_of(JUDGES.build(self.judge_with), engine, items, compared, retest=TESTED, null=TESTED)
 
 
 def _write_answers(path: Path, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]],

@@ -13,7 +13,7 @@ from pydantic import Field
 from burnish import hardware
 from burnish.config import Ref
 from burnish.data.io import read_examples
-from burnish.evaluation.judge_card import card_from_row
+from burnish.evaluation.judge_card import JudgeCard, card_from_row
 from burnish.evaluation.report import (
     DRAWN,
     PAGE_FILES,
@@ -89,8 +89,9 @@ def gather(title: str, named: Sequence[Named], recipe: str) -> RunReport:
             for row in artifact.manifest.summary["decisions"]
         ],
         judges=[
-            replace(card_from_row(artifact.manifest.summary["card"]), judge=artifact.manifest.summary["judge"])
-            for _, artifact in _of_kind(named, "duel")
+            _judge_card(artifact)
+            for _, artifact in named
+            if "judge" in artifact.manifest.summary and _card_key(artifact) in artifact.manifest.summary
         ],
         curves=list(_curves(named, names)),
         losses=[loss for name, artifact in named if (loss := _loss(name, artifact))],
@@ -113,6 +114,16 @@ def _names(named: Sequence[Named]) -> dict[str, str]:
         if artifact.manifest.kind == "scores" and name.startswith(BASELINE):
             names.setdefault(artifact.manifest.inputs["model"][0], BASE)
     return names
+
+
+def _card_key(artifact: Artifact) -> str:
+    """Where a judge's card stands in a summary; in a dataset's, `card` is that of the data."""
+    return "judge_card" if artifact.manifest.kind == "dataset" else "card"
+
+
+def _judge_card(artifact: Artifact) -> JudgeCard:
+    facts = artifact.manifest.summary
+    return replace(card_from_row(facts[_card_key(artifact)]), judge=facts["judge"])
 
 
 def _of_kind(named: Sequence[Named], kind: str) -> Iterator[Named]:

@@ -69,11 +69,13 @@ def _benchmarks(artifact: Artifact) -> Iterator[tuple[str, Evidence]]:
     from burnish.evaluation.scorecard import from_benchmark
     from burnish.evaluation.stats import PairedDifference
 
+    alarms = tuple(artifact.manifest.summary.get("card", {}).get("alarms", ()))
     for model, suites in artifact.manifest.summary["table"].items():
         for suite, row in suites.items():
             if model != BASE and OVERALL in row["against_base"]:
                 found = PairedDifference(**row["against_base"][OVERALL])
-                yield model, from_benchmark(suite, found, row["reports"][-1]["unscored"])
+                doubts = alarms if row.get("judged") else ()
+                yield model, from_benchmark(suite, found, row["reports"][-1]["unscored"], doubts)
 
 
 def _duels(artifact: Artifact) -> Iterator[tuple[str, Evidence]]:

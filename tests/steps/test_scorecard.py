@@ -135,6 +135,9 @@ def test_a_judge_that_makes_pairs_has_a_card(parts: dict[str, Any], tmp_path: Pa
     result = run(parts, tmp_path)
     summary = result.artifacts["pairs"].manifest.summary
     assert summary["judge_card"]["pairs"] == summary["rows"] > 0
+    parts["steps"]["pairs"]["judge"] = "$chats"
+    with pytest.raises(Problems, match="makes a dataset, and a judge is a model"):
+        run(parts, tmp_path)
     assert summary["judge_card"]["retest"]["mean"] == 1.0
     assert "Judge card" in (result.folder / "report.html").read_text(encoding="utf-8")
 

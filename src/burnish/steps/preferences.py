@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from burnish.config import Table
+from burnish.config import Ref, Table
 from burnish.data.card import card
 from burnish.data.io import read_examples, write_rows
 from burnish.data.preferences import Answer, pair_up
@@ -20,7 +20,7 @@ from burnish.judges import JUDGES
 from burnish.registry import split_choice
 from burnish.rewards import grade
 from burnish.rng import seed_for
-from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRef, ModelRefs, Phase, Running, View
+from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRefs, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
 from burnish.steps.measure import Decoding, check_models, count_answers, count_usage
 from burnish.types import Example, PreferencePair, Score, Verdict
@@ -58,10 +58,11 @@ class Preferences(Decoding):
     """What scores an answer: the row's own grader, or a judge model."""
     grader: Annotated[Any, Table("burnish.rewards:REWARDS")] = None
     """Grader of rows that name none themselves: numeric, {exact: {last_line: true}}, {use: ./mine.py:Mine}."""
-    judge: ModelRef | None = None
-    """The judge, with `scorer: judge`."""
-    judge_with: Annotated[Any, Table("burnish.judges:JUDGES")] = "pointwise"
-    """How the judge is asked: pointwise, {pointwise: {scale: 5}}."""
+    judge: Annotated[str, Ref("any")] | None = None
+    """The judge, with `scorer: judge`: a model, a reward model, or a server's `URL#MODEL`."""
+    judge_with: Annotated[Any, Table("burnish.judges:JUDGES")] = None
+    """How the judge is asked: pairwise, {pointwise: {scale: 5}}. When left out, pointwise, or `reward` for a reward
+    model."""
     min_margin: float = Field(default=0.5, gt=0)
     """Least difference of scores for a pair."""
     pairs_per_prompt: int = Field(default=1, ge=1)
@@ -78,6 +79,9 @@ class Preferences(Decoding):
         if self.n * len(self.models) + self.gold < 2:
             yield Problem("one answer to a prompt makes no pair", "n", "n: 4")
         yield from check_models(view, self.models, "models")
+        step = view.step(self.judge) if self.judge else None
+        if step is not None and step.kind not in ("model", "reward_model"):
+            yield Problem(f"{self.judge} makes a {step.kind}, and a judge is a model", "judge")
         if self.judge is not None:
             yield from check_models(view, [self.judge], "judge", scores=True)
         rows = [row for row in view.sample(self.prompts) if isinstance(row, Example)]
@@ -174,10 +178,16 @@ class Preferences(Decoding):
 
         return open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
 
+    def _how(self, engine: Any) -> Any:
+        """How this judge is asked."""
+        from burnish.engines.reward import RewardEngine
+
+        return JUDGES.build(self.judge_with or ("reward" if isinstance(engine, RewardEngine) else "pointwise"))
+
     def _score(self, prompts: list[Example], answers: list[list[Answer]], engine: Any | None) -> list[list[Score]]:
         if engine is not None:
             texts = [[answer.text for answer in given] for given in answers]
-            scores: list[list[Score]] = JUDGES.build(self.judge_with).score(engine, prompts, texts)
+            scores: list[list[Score]] = self._how(engine).score(engine, prompts, texts)
             return scores
         return [
             [grade(prompt, answer.text) for answer in given] for prompt, given in zip(prompts, answers, strict=True)
@@ -191,7 +201,7 @@ class Preferences(Decoding):
         preferred = Verdict(1.0, (1.0, 1.0))
         compared = [Pair(pair.id, pair.chosen, pair.rejected, preferred) for pair in pairs]
         items = {pair.id: Example(pair.id, pair.prompt) for pair in pairs}
-        return card_of(JUDGES.build(self.judge_with), engine, items, compared, retest=TESTED, null=TESTED)
+        return card_of(self._how(engine), engine, items, compared, retest=TESTED, null=TESTED)
 
 
 def _write_answers(path: Path, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]],

@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import statistics
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ DRAWS = 1000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("claims"), help="folder for the store")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "burnish-claims",
+                        help="folder for the store")  # fmt: skip
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     store = Workspace(options.work / "store")

@@ -89,6 +89,12 @@ def test_an_answer_to_nothing_that_wins_is_an_alarm() -> None:
     assert not judge_card("j", rows, {"commanding": [SECOND] * 10}).alarms
 
 
+def test_a_control_that_could_not_be_judged_raises_nothing() -> None:
+    rows = [pair(k, FIRST if k % 2 else SECOND, float(k % 2)) for k in range(40)]
+    card = judge_card("j", rows, {"commanding": [Verdict(None, error="too long")] * 10})
+    assert not card.null and not card.alarms
+
+
 def test_a_judge_that_knows_length_alone_is_an_alarm() -> None:
     rows = [pair(k, FIRST, float(k % 3 > 0), "a long answer indeed", "short") for k in range(60)]
     rows += [pair(k, SECOND, 0.0, "short", "a long answer indeed") for k in range(60, 90)]

@@ -69,6 +69,19 @@ def test_a_server_that_fails_leaves_the_pair_unscored() -> None:
     assert verdict.preference is None and verdict.error == "the judge gave no reply: timeout"
 
 
+@pytest.mark.parametrize("by", ["text", "logprob"])
+def test_what_is_too_long_is_unscored_and_the_rest_is_judged(by: str) -> None:
+    class Short(Scripted):
+        def too_long(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]] | None = None) -> dict[int, str]:
+            return {number: "900 tokens" for number, prompt in enumerate(prompts) if "long" in str(prompt)}
+
+    engine = Short(lambda prompt, sample: "A")
+    one, two, three = Pairwise(by=by).compare(engine, [ITEM] * 3, ["a", "a long one", "c"], ["b", "b", "d"])
+    assert one.preference is not None and three.preference is not None
+    assert two.preference is None and two.error == "too long for the judge: 900 tokens"
+    assert engine.usage.calls == 4
+
+
 def test_it_sees_the_reference_unless_told_not_to() -> None:
     seen: list[str] = []
     engine = Scripted(lambda prompt, sample: seen.append(str(prompt)) or "A")

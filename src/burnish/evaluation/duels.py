@@ -43,7 +43,7 @@ def duel(judge: Judge, engine: Any, items: Sequence[Example], answers: Mapping[s
          labels: Labels | None = None) -> Duel:  # fmt: skip
     """Compare the answers of two models, by name, the baseline first.
 
-    Raises EvaluationError when no item has two answers that a judge could compare.
+    Raises EvaluationError when no item has two answers, or when the judge could compare none of them.
     """
     (baseline, before), (model, after) = answers.items()
     theirs, mine = ({one.id: one.text for one in found} for found in (before, after))
@@ -61,7 +61,11 @@ def duel(judge: Judge, engine: Any, items: Sequence[Example], answers: Mapping[s
     ]  # fmt: skip
     same = [0.5] * (len(asked) - len(unlike))
     scored = [pair.verdict.preference for pair in pairs if pair.verdict.preference is not None]
-    wins = mean_interval([*scored, *same] or [0.5], bounds=(0.0, 1.0))
+    if not scored and not same:
+        why = pairs[0].verdict.error
+        raise EvaluationError(f"the judge could compare none of {len(pairs)} answers of {model}: {why}",
+                              hint="a judge with a longer context, or how: {pairwise: {by: logprob}}")  # fmt: skip
+    wins = mean_interval([*scored, *same], bounds=(0.0, 1.0))
     return Duel(model, baseline, pairs, len(items) - len(unlike), wins, _corrected(pairs))
 
 

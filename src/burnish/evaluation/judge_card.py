@@ -104,7 +104,7 @@ def judge_card(judge: str, pairs: Sequence[Pair], null: Mapping[str, Sequence[Ve
         first_position=_mean([share for pair in scored for share in _first_position(pair)]),
         longer=_habit(scored, _length_sign), human_longer=_habit(labelled, _length_sign, human=True),
         lists=_habit(scored, _list_sign), own=_own(labelled, own_model), retest=_retest(scored),
-        null={name: _wins(verdicts) for name, verdicts in (null or {}).items() if verdicts}, alarms=(),
+        null={name: wins for name, verdicts in (null or {}).items() if (wins := _wins(verdicts))}, alarms=(),
     )  # fmt: skip
     return replace(found, alarms=tuple(_alarms(found)))
 
@@ -188,9 +188,8 @@ def _retest(scored: Sequence[Pair]) -> Estimate | None:
     return _mean([float(_preferred(one) == _preferred(two)) for one, two in zip(twice, again, strict=True)])
 
 
-def _wins(verdicts: Sequence[Verdict]) -> Estimate:
-    values = [verdict.preference for verdict in verdicts if verdict.preference is not None]
-    return mean_interval(values or [0.5], bounds=(0.0, 1.0))
+def _wins(verdicts: Sequence[Verdict]) -> Estimate | None:
+    return _mean([verdict.preference for verdict in verdicts if verdict.preference is not None])
 
 
 def _alarms(card: JudgeCard) -> Iterator[str]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from burnish.config import Config
-from burnish.judges.parts import By, by_logprob, failure, request, shares
-from burnish.types import Example, Message, Sampling, Score, Verdict
+from burnish.judges.parts import By, ask, by_logprob, request, shares
+from burnish.types import Completion, Example, Message, Sampling, Score, Verdict
 
 if TYPE_CHECKING:
-    from burnish.engines.base import Engine, Prompt
+    from burnish.engines.base import Engine, Prompt, Scored
 
 PROMPT = """Two answers were given to the same request. Say which of them serves it better.
 Judge correctness first, then whether they follow the instructions, then clarity. Neither length nor the order in which
@@ -76,17 +76,18 @@ class Pairwise(Config):
 
     def _read(self, engine: Engine, asked: Sequence[Prompt]) -> list[tuple[float | None, str | None]]:
         """How sure the judge is of the answer that was shown first, or why that cannot be said."""
-        if by_logprob(self.by, engine):
-            scored = engine.choices(asked, [LETTERS] * len(asked))
-            return [(sum(map(float.__mul__, shares(one), WORTH.values())), None) for one in scored]
-        replies = engine.generate(asked, Sampling(self.max_tokens))
-        return [_said(reply.text, failure(reply.stop, reply.text)) for (reply,) in replies]
+        options = LETTERS if by_logprob(self.by, engine) else None
+        return [_said(reply) for reply in ask(engine, asked, options, Sampling(self.max_tokens))]
 
 
-def _said(reply: str, broken: str | None) -> tuple[float | None, str | None]:
-    match = REPLY.search(reply)
-    if broken or match is None:
-        return None, broken or f"no verdict in the judge's reply: {reply[:80]!r}"
+def _said(reply: Completion | list[Scored] | str) -> tuple[float | None, str | None]:
+    if isinstance(reply, str):
+        return None, reply
+    if isinstance(reply, list):
+        return sum(map(float.__mul__, shares(reply), WORTH.values())), None
+    match = REPLY.search(reply.text)
+    if match is None:
+        return None, f"no verdict in the judge's reply: {reply.text[:80]!r}"
     return WORTH[(match[1] or match[2]).upper()], None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from burnish.engines.base import Engine, Scored
-from burnish.types import Example, Message, Score, StopReason, Verdict
+from burnish.engines.base import Engine, Prompt, Scored
+from burnish.types import Completion, Example, Message, Sampling, Score, StopReason, Verdict
 
 By = Literal["auto", "text", "logprob"]
 """How a judge's verdict is read: from what it writes, or from the probability of each possible reply."""
@@ -31,16 +31,36 @@ def by_logprob(by: By, engine: Engine) -> bool:
     return by == "logprob" or (by == "auto" and engine.gives_logprobs)
 
 
+def ask(engine: Engine, asked: Sequence[Prompt], options: Sequence[str] | None, sampling: Sampling
+        ) -> list[Completion | list[Scored] | str]:  # fmt: skip
+    """A judge's replies, or with `options` the probabilities of these; where there is no reply, why.
+
+    What is too long for the judge is not asked: it does not end a run.
+    """
+    too_long = engine.too_long(asked, None if options is None else [options] * len(asked))
+    fitting = [prompt for number, prompt in enumerate(asked) if number not in too_long]
+    found: Iterator[Completion | list[Scored]]
+    if not fitting:
+        found = iter(())
+    elif options is None:
+        found = (reply for (reply,) in engine.generate(fitting, sampling))
+    else:
+        found = iter(engine.choices(fitting, [options] * len(fitting)))
+    return [f"too long for the judge: {too_long[number]}" if number in too_long else _or_why(next(found))
+            for number in range(len(asked))]  # fmt: skip
+
+
+def _or_why(reply: Completion | list[Scored]) -> Completion | list[Scored] | str:
+    if isinstance(reply, Completion) and reply.stop is StopReason.FAILED:
+        return f"the judge gave no reply: {reply.text}"
+    return reply
+
+
 def shares(scored: Sequence[Scored]) -> list[float]:
     """Probabilities of replies among each other."""
     most = max(one.logprob for one in scored)
     weights = [math.exp(one.logprob - most) for one in scored]
     return [weight / sum(weights) for weight in weights]
-
-
-def failure(stop: StopReason, text: str) -> str | None:
-    """Why a judge's server gave no reply."""
-    return f"the judge gave no reply: {text}" if stop is StopReason.FAILED else None
 
 
 def of_scores(first: Score, second: Score) -> Verdict:

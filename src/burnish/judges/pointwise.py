@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from burnish.config import Config
-from burnish.judges.parts import By, by_logprob, failure, of_scores, request, shares
+from burnish.judges.parts import By, ask, by_logprob, of_scores, request, shares
 from burnish.types import Completion, Example, Message, Sampling, Score, Verdict
 
 if TYPE_CHECKING:
-    from burnish.engines.base import Engine, Prompt
+    from burnish.engines.base import Engine, Prompt, Scored
 
 PROMPT = """Rate {what}, on a scale from 1 (useless) to {scale} (excellent).
 {how}
@@ -77,18 +77,17 @@ class Pointwise(Config):
         return (Message("user", shown),)
 
     def _rated(self, engine: Engine, asked: Sequence[Prompt]) -> list[Score]:
-        if not by_logprob(self.by, engine):
-            return [self._read(one[0]) for one in engine.generate(asked, Sampling(self.max_tokens))]
-        options = [[f"[[{rating}]]" for rating in range(1, self.scale + 1)]] * len(asked)
-        return [self._expected(shares(scored)) for scored in engine.choices(asked, options)]
+        ratings = [f"[[{rating}]]" for rating in range(1, self.scale + 1)]
+        options = ratings if by_logprob(self.by, engine) else None
+        return [self._read(reply) for reply in ask(engine, asked, options, Sampling(self.max_tokens))]
 
-    def _expected(self, chances: Sequence[float]) -> Score:
-        rating = sum(chance * number for number, chance in enumerate(chances, start=1))
+    def _read(self, reply: Completion | list[Scored] | str) -> Score:
+        if isinstance(reply, str):
+            return Score(None, error=reply)
+        if isinstance(reply, Completion):
+            return self.read(reply.text)
+        rating = sum(chance * number for number, chance in enumerate(shares(reply), start=1))
         return self._scored(rating, f"{rating:.2f}")
-
-    def _read(self, reply: Completion) -> Score:
-        broken = failure(reply.stop, reply.text)
-        return Score(None, error=broken) if broken else self.read(reply.text)
 
     def read(self, reply: str) -> Score:
         """The rating in a judge's reply."""

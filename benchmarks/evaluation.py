@@ -14,30 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import material
+from sides import interpreter, measure
 
-HERE = Path(__file__).parent
-PEER = HERE.parent / ".peers" / "lm_eval"
 PEER_VERSIONS = ["lm-eval[hf]==0.4.13", "datasets>=4.7"]
 BATCHES = [1, 4, 8, 16]
 """Batch sizes that the peer may choose from."""
 
 
 def peer_python() -> str:
-    """lm-eval's interpreter, its environment made when it is missing."""
-    python = PEER / "bin" / "python"
-    if not python.exists():
-        print("making lm-eval's environment ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-        pip = [str(python), "-m", "pip", "install", "-q", "-c", str(HERE.parent / "constraints.txt")]
-        subprocess.run([*pip, "torch", "transformers", *PEER_VERSIONS], check=True)
-    return str(python)
+    """The peer's interpreter."""
+    return interpreter("lm_eval", ["torch", "transformers", *PEER_VERSIONS])
 
 
 def lay_out(source: Path, folder: Path, subjects: int) -> list[str]:
@@ -59,15 +51,6 @@ def lay_out(source: Path, folder: Path, subjects: int) -> list[str]:
     (folder / "README.md").write_text("\n".join([*header, "---", ""]), encoding="utf-8")
     names = sorted(parts)
     return names[:: max(1, len(names) // subjects)][:subjects]  # from all over the list: prompts of 300 to 3,000 tokens
-
-
-def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
-    """One process's JSON line."""
-    done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{script} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 def best_batch(common: list[str], dtype: str) -> int:

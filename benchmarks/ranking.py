@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,20 +20,14 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from sides import interpreter, measure
 
-HERE = Path(__file__).parent
-PEER = HERE.parent / ".peers" / "ranking"
 PEER_VERSIONS = ["arena-rank==0.1.1", "pyarrow", "tqdm", "scipy"]
 
 
 def peer_python() -> str:
-    """The peers' interpreter, its environment made when it is missing."""
-    python = PEER / "bin" / "python"
-    if not python.exists():
-        print("making the peers' environment ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER_VERSIONS], check=True)
-    return str(python)
+    """The peer's interpreter."""
+    return interpreter("ranking", [*PEER_VERSIONS], ours_too=False)
 
 
 def write_votes(path: Path, models: int, votes: int, ties: float) -> None:
@@ -50,17 +43,6 @@ def write_votes(path: Path, models: int, votes: int, ties: float) -> None:
     winner = np.array(["model_a", "model_b", "tie"])[chosen]
     table = {"model_a": names[first], "model_b": names[second], "winner": winner}
     pyarrow.parquet.write_table(pyarrow.table(table), path)
-
-
-def measure(python: str, script: str, *arguments: object) -> dict[str, Any]:
-    """One process's JSON line."""
-    done = subprocess.run(
-        [python, str(HERE / script), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{script} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 def difference(ours: dict[str, float], theirs: dict[str, float]) -> float:

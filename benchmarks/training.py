@@ -15,16 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import material
+from sides import interpreter, measure
 
-HERE = Path(__file__).parent
-PEER = HERE.parent / ".peers" / "trl"
 PEER_VERSIONS = ["trl==1.16.0", "datasets>=4.7"]
 JOBS: dict[str, tuple[str, list[str], list[list[str]]]] = {
     "sft": ("sft", [], [[], ["--padding-free"]]),
@@ -34,23 +31,8 @@ JOBS: dict[str, tuple[str, list[str], list[list[str]]]] = {
 
 
 def peer_python() -> str:
-    """TRL's interpreter, its environment made when it is missing."""
-    python = PEER / "bin" / "python"
-    if not python.exists():
-        print("making TRL's environment ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-        pip = [str(python), "-m", "pip", "install", "-q", "-c", str(HERE.parent / "constraints.txt")]
-        subprocess.run([*pip, "torch", "transformers", "peft", *PEER_VERSIONS], check=True)
-    return str(python)
-
-
-def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
-    """One process's JSON line."""
-    done = subprocess.run([python, str(HERE / script), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{script} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    """The peer's interpreter."""
+    return interpreter("trl", ["torch", "transformers", "peft", *PEER_VERSIONS])
 
 
 def compare(work: Path, job: str, steps: int, warm: int, rounds: int, dtype: str = "bfloat16") -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import time
 
@@ -11,6 +12,7 @@ from arena_rank.models.bradley_terry import BradleyTerry
 from arena_rank.utils.data_utils import PairDataset
 
 if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")  # it bootstraps in a pool, and a fork of JAX's threads hangs
     votes = pandas.read_parquet(sys.argv[1])
     start = time.perf_counter()
     data = PairDataset.from_pandas(votes)

@@ -56,7 +56,7 @@ class ReportStep(Step):
     """The steps it is about: [$sft, $scores]. All of them when left out."""
 
     def outside(self) -> list[str]:
-        return [file_digest(PAGE_FILES / name) for name in ("page.html", "style.css")]
+        return [file_digest(PAGE_FILES / name) for name in ("page.html", "head.html", "style.css")]
 
     def expect(self, view: View) -> Expectation:
         return Expectation(seconds=2.0, disk_mib=1.0)

@@ -22,10 +22,14 @@ CHATML = (
 SHAPES: dict[str, dict[str, Any]] = {
     "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
              "num_key_value_heads": 3, "vocab_size": 49_152, "rope_theta": 100_000.0},
+    "360m": {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+             "num_key_value_heads": 5, "vocab_size": 49_152, "rope_theta": 100_000.0},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 128_256, "rope_theta": 500_000.0},
     "10m": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8, "num_attention_heads": 8,
             "num_key_value_heads": 4, "vocab_size": 16_384, "rope_theta": 10_000.0},
 }  # fmt: skip
-"""SmolLM2-135M's shape, and a small one."""
+"""The shapes of SmolLM2-135M, SmolLM2-360M and Llama-3.2-1B, and a small one."""
 LONGEST = 1024
 
 
@@ -51,8 +55,20 @@ def pairs(path: Path | None) -> Iterator[dict[str, str]]:
 def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
     """Write model/, and rows.jsonl with `count` pairs of at most LONGEST tokens, into `folder`."""
     made = json.dumps([shape, str(path), count])
-    if (folder / "made.json").exists() and (folder / "made.json").read_text(encoding="utf-8") == made:
-        return
+    if not (folder / "made.json").exists() or (folder / "made.json").read_text(encoding="utf-8") != made:
+        _make_rows(folder, shape, path, count)
+        (folder / "made.json").write_text(made, encoding="utf-8")
+    if not (folder / "model" / "model.safetensors").exists():  # weights are not carried to another machine
+        torch.manual_seed(0)
+        config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
+                             bos_token_id=1, eos_token_id=3)  # fmt: skip
+        on_gpu = torch.cuda.is_available()
+        with torch.device("cuda" if on_gpu else "cpu"):
+            model = LlamaForCausalLM(config)
+        (model.to(torch.bfloat16) if on_gpu else model).save_pretrained(folder / "model")
+
+
+def _make_rows(folder: Path, shape: str, path: Path | None, count: int) -> None:
     rows = list(pairs(path))
     tokenizer = _tokenizer(rows, SHAPES[shape]["vocab_size"])
     kept = []
@@ -63,21 +79,16 @@ def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
             kept.append(row)
     if len(kept) < count:
         raise SystemExit(f"only {len(kept)} of {count} rows of at most {LONGEST} tokens were found")
-    torch.manual_seed(0)
-    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
-                         bos_token_id=1, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
-    (folder / "made.json").write_text(made, encoding="utf-8")
 
 
 def _tokenizer(rows: list[dict[str, str]], size: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<bos>", "<|im_start|>", "<|im_end|>"]
+    special = ["<pad>", "<bos>", "<|im_start|>", "<|im_end|>"]  # 0 to 3
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
     tokenizer.train_from_iterator((text for row in rows for text in row.values()), trainer)

@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
+from burnish import hardware
 from burnish.models.adapters import Lora, attach
 from burnish.models.load import load_model
 from burnish.objectives.dpo import DPO
@@ -62,6 +65,9 @@ def main() -> None:
             RenderedPair(lm.chat.answer_ids(asked, row["chosen"]), lm.chat.answer_ids(asked, row["rejected"]))
             for asked, row in zip(prompts, rows, strict=True)
         ]
+        if torch.cuda.is_available():  # attention is compiled when it is first used
+            with tempfile.TemporaryDirectory() as first:
+                pair_reference(lm, both[: options.batch], Path(first), train)
         began = time.perf_counter()
         reference = pair_reference(lm, both, folder, train)
         reference_seconds = time.perf_counter() - began
@@ -69,6 +75,8 @@ def main() -> None:
     steps = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     timed = steps[options.warm :]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        peak = hardware.peak_memory_mib()
     with tempfile.TemporaryDirectory() as saved:
         lm.save(Path(saved))
         disk = sum(path.stat().st_size for path in Path(saved).glob("*.safetensors"))

@@ -3,11 +3,11 @@
     python benchmarks/training.py --pairs judged_outputs.parquet        # AlpacaEval's; Pebble's world when left out
     python benchmarks/training.py --quick                               # the small model only, in five minutes
 
-TRL 1.16 lives in an environment of its own (.peers/trl, made on the first run). It gets bf16 weights, no gradient
-checkpointing, and padding-free batches where it has them if they are faster. Both sides take steps of 4 rows of at most
-1,024 tokens; the first steps are not counted. DPO is one epoch with a LoRA of rank 16 on all linear layers, the
-reference included on both sides. Sides alternate; of several rounds the median counts. Peak memory is the process's.
-The last line is JSON.
+TRL 1.16 lives in an environment of its own (.peers/trl, made on the first run; --peer-python names another). It gets
+bf16 weights, no gradient checkpointing, and padding-free batches where it has them if they are faster; on a GPU its
+fused kernels and packing too. Both sides take steps of 4 rows (--batch) of at most 1,024 tokens; the first steps are
+not counted. DPO is one epoch with a LoRA of rank 16 on all linear layers, the reference included on both sides. Sides
+alternate; of several rounds the median counts. Peak memory is the process's, or the GPU's. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,53 +17,76 @@ import json
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import material
+import torch
 from sides import interpreter, measure
 
+PEAK = 989e12
+"""Dense bf16 operations a second of an H100 SXM and an H200, by their data sheets."""
 PEER_VERSIONS = ["trl==1.16.0", "datasets>=4.7"]
-JOBS: dict[str, tuple[str, list[str], list[list[str]]]] = {
-    "sft": ("sft", [], [[], ["--padding-free"]]),
-    "dpo_lora": ("dpo", [], [[], ["--precompute"]]),
+ON_GPU = torch.cuda.is_available()
+JOBS: dict[str, tuple[str, str, list[list[str]], list[list[str]]]] = {
+    "sft": ("sft", "rows_per_second", [[]], [[], ["--padding-free"]]),
+    "dpo_lora": ("dpo", "rows_per_second", [[]], [[], ["--precompute"]]),
 }
-"""Name -> the method, our flags, and the flags that TRL may choose its best of."""
+"""Name -> the method, what is compared, and the flags that we and TRL may each choose the best of."""
+if ON_GPU:  # packed batches have other numbers of rows
+    JOBS = {
+        "sft": ("sft", "tokens_per_second", [[], ["--compile"]],
+                [["--liger"], ["--liger", "--packing"], ["--liger", "--padding-free"]]),
+        "dpo_lora": ("dpo", "rows_per_second", [[], ["--compile"]], [["--liger"], ["--liger", "--precompute"]]),
+    }  # fmt: skip
 
 
-def peer_python() -> str:
+@dataclass(frozen=True)
+class Setting:
+    """What both sides of a comparison are given."""
+
+    rounds: int
+    steps: int
+    warm: int
+    batch: int
+    peer: str
     """The peer's interpreter."""
-    return interpreter("trl", ["torch", "transformers", "peft", *PEER_VERSIONS])
 
 
-def compare(work: Path, job: str, steps: int, warm: int, rounds: int, dtype: str = "bfloat16") -> dict[str, float]:
-    """Our speed and memory over TRL's."""
-    method, mine, choices = JOBS[job]
-    common = [str(work), method, "--steps", str(steps), "--warm", str(warm), "--dtype", dtype]
-    ours, theirs = [], []
-    best = choices[0]
-    for number in range(rounds):
-        ours.append(measure(sys.executable, "ours.py", *common, *mine))
-        tried = choices if number == 0 else [best]
-        found = [measure(peer_python(), "peers/trl_training.py", *common, *flags) for flags in tried]
-        fastest = max(found, key=lambda one: one["rows_per_second"])
-        best = tried[found.index(fastest)]
-        theirs.append(fastest)
-        print(f"  {job} on {work.name}, round {number + 1}: {ours[-1]['rows_per_second']:.3f} rows/s against"
-              f" {fastest['rows_per_second']:.3f} ({' '.join(best) or 'no flags'}),"
-              f" {ours[-1]['peak_mib']:,.0f} MiB against {fastest['peak_mib']:,.0f}", flush=True)  # fmt: skip
+def compare(work: Path, job: str, given: Setting) -> dict[str, float]:
+    """Our speed and memory over TRL's, each with its fastest flags of the first round."""
+    method, speed, *choices = JOBS[job]
+    common = [str(work), method, "--steps", given.steps, "--warm", given.warm, "--batch", given.batch]
+    sides = ((sys.executable, "ours.py"), (given.peer, "peers/trl_training.py"))
+    found: list[list[dict[str, Any]]] = [[], []]
+    for number in range(given.rounds):
+        for side, (python, script) in enumerate(sides):
+            tried = [measure(python, script, *common, *flags) for flags in choices[side]]
+            fastest = max(tried, key=lambda one: float(one[speed]))
+            for flags, one in zip(choices[side], tried, strict=True):
+                print(f"  {job} on {work.name}, round {number + 1}, {'TRL' if side else 'we'} {' '.join(flags)}:"
+                      f" {one[speed]:,.3f} {speed}, {one['peak_mib']:,.0f} MiB", flush=True)  # fmt: skip
+            choices[side] = [choices[side][tried.index(fastest)]]
+            found[side].append(fastest)
 
     def ratio(key: str) -> float:
-        return statistics.median(one[key] for one in ours) / statistics.median(one[key] for one in theirs)
+        ours, theirs = (statistics.median(one[key] for one in side) for side in found)
+        return float(ours / theirs)
 
-    return {"speedup": round(ratio("rows_per_second"), 2), "memory_ratio": round(ratio("peak_mib"), 3)}
+    row = {"speedup": round(ratio(speed), 2), "memory_ratio": round(ratio("peak_mib"), 3)}
+    if ON_GPU and method == "sft":  # a LoRA's step has another count of operations
+        rate = statistics.median(one["tokens_per_second"] for one in found[0])
+        row |= {"tokens_per_second": round(rate), "mfu": round(6 * found[0][0]["trained"] * rate / PEAK, 3)}
+    return row
 
 
-def loss_difference(work: Path, steps: int) -> float:
+def loss_difference(work: Path, steps: int, peer: str) -> float:
     """Largest difference of the losses of the first steps, in fp32 on the same batches."""
     largest = 0.0
     for method in ("sft", "dpo"):  # of all weights: adapters would start from other random numbers
         common = [str(work), method, "--steps", str(steps), "--warm", "0", "--dtype", "float32", "--full"]
-        sides = ((sys.executable, "ours.py"), (peer_python(), "peers/trl_training.py"))
+        sides = ((sys.executable, "ours.py"), (peer, "peers/trl_training.py"))
         ours, theirs = (measure(python, script, *common)["losses"] for python, script in sides)
         largest = max(largest, *(abs(a - b) for a, b in zip(ours, theirs, strict=True)))
     return largest
@@ -76,17 +99,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", choices=list(material.SHAPES), help="this shape only")
     parser.add_argument("--steps", type=int, default=6, help="steps of each side, the first two not counted")
+    parser.add_argument("--batch", type=int, default=4, help="rows or pairs in a step; 32 keeps a GPU busy")
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--peer-python", help="an interpreter that has TRL; an environment is made without it")
+    parser.add_argument("--no-losses", action="store_true", help="leave out the comparison of the first losses")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "burnish-benchmark")
     options = parser.parse_args()
     shapes = [options.model] if options.model else ["10m"] if options.quick else ["135m", "10m"]
     rounds, steps, warm = (1, 4, 1) if options.quick else (options.rounds, options.steps, 2)
+    peer = options.peer_python or interpreter("trl", ["torch", "transformers", "peft", *PEER_VERSIONS])
+    setting = Setting(rounds, steps, warm, options.batch, peer)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for shape in shapes:
         work = options.work / shape
         work.mkdir(parents=True, exist_ok=True)
-        material.make(work, shape, options.pairs, steps * 4)
-        results[shape] = {job: compare(work, job, steps, warm, rounds) for job in JOBS}
-    difference = loss_difference(options.work / shapes[-1], 4)
+        material.make(work, shape, options.pairs, steps * options.batch)
+        results[shape] = {job: compare(work, job, setting) for job in options.jobs}
+    difference = None if options.no_losses else loss_difference(options.work / shapes[-1], 4, peer)
     for shape, jobs in results.items():
         for job, row in jobs.items():
             speed, memory = row["speedup"], row["memory_ratio"]
@@ -94,7 +123,7 @@ def main() -> None:
     first = results[shapes[0]]
     print(json.dumps({
         **{f"{job}_{key}": value for job, row in first.items() for key, value in row.items()},
-        "loss_max_diff": round(difference, 6), "model": shapes[0], "all": results,
+        "loss_max_diff": None if difference is None else round(difference, 6), "model": shapes[0], "all": results,
     }))  # fmt: skip
 
 

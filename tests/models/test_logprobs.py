@@ -18,7 +18,7 @@ from burnish.models.logprobs import Head, backbone_of, head_logprobs, head_of, t
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen tokens of the vocabulary at a time for ten rows, so that parts and their borders matter."""
-    monkeypatch.setattr(logprobs, "CHUNK", 10 * 15)
+    monkeypatch.setattr(logprobs, "CHUNK", {"cpu": 10 * 15})
     monkeypatch.setattr(logprobs, "NARROWEST", 1)
 
 

@@ -10,7 +10,7 @@ from burnish.training.masters import Masters, _join, _split
 def halves(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     high = torch.empty(wide.shape, dtype=torch.bfloat16)
     low = torch.empty(wide.shape, dtype=torch.int16)
-    _split(wide.clone(), high, low)
+    _split(wide.clone(), [high], low)
     return high, low
 
 
@@ -23,7 +23,7 @@ def test_no_bit_is_lost() -> None:
     edges = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.0 + 2**-8, 1.0 + 2**-9, -(1.0 + 2**-8), 65504.0])
     for values in (wide, edges):
         high, low = halves(values)
-        assert torch.equal(_join(high, low, torch.empty_like(values)).view(torch.int32), values.view(torch.int32))
+        assert torch.equal(_join([high], low, torch.empty_like(values))[0].view(torch.int32), values.view(torch.int32))
 
 
 def test_the_model_holds_the_nearest_bfloat16() -> None:
@@ -55,6 +55,5 @@ def test_every_dtype_gives_its_values_and_takes_new_ones() -> None:
 
 def test_a_bfloat16_weight_costs_two_bytes_more() -> None:
     masters = Masters([torch.ones(1000, 10, dtype=torch.bfloat16)])
-    (low,) = masters._low
-    assert low is not None and low.element_size() * low.numel() == 20_000
+    assert masters._bits.element_size() * masters._bits.numel() == 20_000
     assert masters.tensors[0].untyped_storage().nbytes() == 4  # nothing while it is closed

@@ -17,7 +17,7 @@ from torch import Tensor
 from burnish.engines.base import Scored
 from burnish.engines.encoding import Asked
 from burnish.models.layout import common, plant
-from burnish.models.logprobs import CHUNK, Head, head_of, logits_of, of_whole, tree_states
+from burnish.models.logprobs import Head, chunk, head_of, logits_of, of_whole, tree_states
 
 PASS = 4096
 """Tokens of a forward pass on a CPU: more of them leave its caches. Measured on two cores with 135 M parameters: 14.1
@@ -75,7 +75,7 @@ def chosen_logprobs(hidden: Tensor, which: Tensor, tokens: Tensor, head: Head) -
         hidden: (U, H) states that predict. which: (M,) the state that predicts each token. tokens: (M,).
     """
     found = torch.empty(2, len(tokens), device=hidden.device)
-    step = max(1, CHUNK // head.weight.shape[0])
+    step = max(1, chunk(hidden) // head.weight.shape[0])
     for low in range(0, len(hidden), step):
         logits = logits_of(hidden[low : low + step], head)
         inside = ((which >= low) & (which < low + step)).nonzero()[:, 0]

@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from burnish.models.kernels import compiled
 
 NAME = "burnish_tree"
 """Its name in transformers' attention interface."""
@@ -322,29 +325,46 @@ tree_attention.register_autograd(_differentiate, setup_context=_keep)
 # -- on a GPU
 
 
+NARROWEST = 16
+"""Fewest dimensions of a head that flex attention has a kernel for."""
+KERNEL = {"FORCE_USE_FLEX_ATTENTION": True}
+"""Not the kernel for decoding, which torch would take below 128 tokens and which does not know every shape."""
 _MASKS = WeakTensorKeyDictionary()
 """Block masks of a batch, by its segments and then by window; every layer asks for the same ones."""
+Masks = dict[int, Any]
+"""Block masks by window."""
+_WINDOWS: WeakKeyDictionary[Any, frozenset[int]] = WeakKeyDictionary()
+"""The windows of a backbone's layers, once they are known."""
 
 
-def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
+def masks_of(backbone: Any, segments: Tensor, total: int, device: torch.device) -> Tensor | Masks:
+    """What a backbone's layers are handed: on a GPU the mask of every window they are known to ask for, so that
+    compiled layers find it ready; else the segments."""
+    windows = _WINDOWS.get(backbone)
+    if device.type != "cuda" or windows is None:
+        return segments
+    return {window: _mask(segments, total, device, window) for window in windows}
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor | Masks, scale: float, window: int, softcap: float
          ) -> Tensor:  # fmt: skip
     """The same as `tree_attention`, by flex attention, which compiles to one kernel on a GPU."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    kernel = _compiled(flex_attention) if query.is_cuda else flex_attention
+    kernel = flex_attention if torch.compiler.is_compiling() or not query.is_cuda else compiled(flex_attention)
+    mask = _mask(segments, query.shape[2], query.device, window) if isinstance(segments, Tensor) else segments[window]
+    width = query.shape[-1]
+    if width < NARROWEST:  # zeros change no score
+        query, key, value = (pad(one, (0, NARROWEST - width)) for one in (query, key, value))
+
+    most = torch.full((), softcap, device=query.device) if softcap else None  # a number would compile anew for each
 
     def bounded(score: Tensor, *_: Tensor) -> Tensor:
-        return softcap * torch.tanh(score / softcap)
+        return most * torch.tanh(score / most)
 
-    output = kernel(query, key, value, score_mod=bounded if softcap else None, scale=scale,
-                    block_mask=_mask(segments, query.shape[2], query.device, window),
-                    enable_gqa=query.shape[1] != key.shape[1])  # fmt: skip
-    return output.transpose(1, 2).contiguous()
-
-
-@cache
-def _compiled(function: Any) -> Any:
-    return torch.compile(function, dynamic=True)  # every batch has another number of tokens
+    output = kernel(query, key, value, score_mod=None if most is None else bounded, scale=scale, block_mask=mask,
+                    enable_gqa=query.shape[1] != key.shape[1], kernel_options=KERNEL)  # fmt: skip
+    return output[..., :width].transpose(1, 2).contiguous()
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -359,7 +379,7 @@ def _mask(segments: Tensor, total: int, device: torch.device, window: int) -> An
             seen = (k <= q) & (q < reach[k])
             return seen & (positions[q] - positions[k] < window) if window else seen
 
-        make = _compiled(create_block_mask) if device.type == "cuda" else create_block_mask  # eager makes T x T first
+        make = compiled(create_block_mask) if device.type == "cuda" else create_block_mask  # eager makes T x T first
         masks[window] = make(sees, None, None, total, total, device=device)
     return masks[window]
 
@@ -385,19 +405,20 @@ _windows: set[int] | None = None
 
 
 @contextmanager
-def windows_seen() -> Iterator[set[int]]:
-    """Collects the windows that a model's layers hand to the attention function; 0 for none."""
+def windows_seen(backbone: Any) -> Iterator[set[int]]:
+    """Collects the windows that a backbone's layers hand to the attention function, and remembers them; 0 for none."""
     global _windows
     seen: set[int] = set()
     _windows = seen
     try:
         yield seen
+        _WINDOWS[backbone] = frozenset(seen)
     finally:
         _windows = None
 
 
 def _forward(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, segments: Tensor,
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, segments: Tensor | Masks,
     scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """What transformers calls in every attention layer."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish.models.chat import Rendered
 from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
-from burnish.models.logprobs import CHUNK, head_of, hidden_states, logits_of
+from burnish.models.logprobs import chunk, head_of, hidden_states, logits_of
 
 WRONG = 0.05
 """Mean divergence (nats a token) that no rounding explains."""
@@ -60,7 +60,7 @@ def _logits(one: LanguageModel, other: LanguageModel, row: Rendered) -> Iterator
     batch = lay_out([row], one.device, trees=False)
     heads = [head_of(lm.model) for lm in (one, other)]
     states = [hidden_states(lm.model, batch).index_select(0, batch.sources) for lm in (one, other)]
-    rows = max(1, CHUNK // heads[0].weight.shape[0])
+    rows = max(1, chunk(heads[0].weight) // heads[0].weight.shape[0])
     for parts in zip(*(state.split(rows) for state in states), strict=True):
         ours, theirs = (logits_of(part, head) for part, head in zip(parts, heads, strict=True))
         yield ours, theirs

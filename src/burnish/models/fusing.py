@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import gelu, linear, silu
 
+from burnish.models.kernels import few_kernels
 from burnish.models.logprobs import backbone_of
+
+aten = torch.ops.aten
 
 
 @contextmanager
@@ -110,12 +113,25 @@ def _norm(module: Any, epsilon: float, offset: float, early: bool, x: Tensor) ->
     return _made_by(lambda: _normed(source, weight, epsilon, offset, early)[0], result)
 
 
+@few_kernels
 def _normed(x: Tensor, weight: Tensor, epsilon: float, offset: float, early: bool) -> tuple[Tensor, Tensor]:
     """The result, and 1 / rms of each row."""
     wide = x.float()
     inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
     unit = wide * inverse
     return weight * unit.to(x.dtype) if early else (unit * (offset + weight.float())).type_as(x), inverse
+
+
+@few_kernels
+def _norm_slopes(x: Tensor, weight: Tensor, inverse: Tensor, grad: Tensor, offset: float, learns: bool
+                 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The gradients of a norm's input, and of its weight if that learns."""
+    unit = x.float().mul_(inverse)
+    given = grad.to(torch.float32, copy=True)
+    grad_weight = (given * unit).flatten(0, -2).sum(0).to(weight.dtype) if learns else weight
+    given.mul_(offset + weight.float())
+    given.addcmul_(unit, (given * unit).mean(-1, keepdim=True), value=-1).mul_(inverse)
+    return given.to(x.dtype), grad_weight
 
 
 NORMS = [(0.0, True), (0.0, False), (1.0, False)]
@@ -131,7 +147,8 @@ def _kind_of(module: Any, epsilon: float) -> tuple[float, bool] | None:
     tried.weight.copy_(torch.randn(tried.weight.shape, generator=draw))
     x = torch.randn(8, *tried.weight.shape, generator=draw).to(tried.weight)
     expected = tried(x)
-    return next((kind for kind in NORMS if torch.equal(_normed(x, tried.weight, epsilon, *kind)[0], expected)), None)
+    given = (_normed.plain(x, tried.weight, epsilon, *kind)[0] for kind in NORMS)
+    return next((kind for kind, found in zip(NORMS, given, strict=True) if torch.equal(found, expected)), None)
 
 
 class _Norm(torch.autograd.Function):  # type: ignore[misc]
@@ -150,12 +167,9 @@ class _Norm(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
-        unit = x.float().mul_(inverse)
-        given = grads[0].to(torch.float32, copy=True)
-        grad_weight = (given * unit).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        given.mul_(ctx.offset + weight.float())
-        given.addcmul_(unit, (given * unit).mean(-1, keepdim=True), value=-1).mul_(inverse)
-        return given.to(x.dtype), grad_weight, None, None, None
+        learns = ctx.needs_input_grad[1]
+        grad_x, grad_weight = _norm_slopes(x, weight, inverse, grads[0], ctx.offset, learns)
+        return grad_x, grad_weight if learns else None, None, None, None
 
 
 # -- gated MLPs
@@ -171,37 +185,57 @@ def _gated_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     width = getattr(gate, "in_features", None)
     if not isinstance(width, int):
         return None
-
-    def forward(x: Tensor) -> Tensor:
-        gates, values = gate(x), up(x)
-        product = _Gated.apply(gates, values, act)
-        gates, values = gates.detach(), values.detach()
-        result: Tensor = down(_made_by(lambda: act(gates) * values, product))
-        return result
-
     weight = next(module.parameters())
     kind = weight.dtype if weight.is_floating_point() else torch.get_default_dtype()
     x = torch.randn(2, width, generator=torch.Generator().manual_seed(0)).to(weight.device, kind)
-    return forward if torch.equal(forward(x), module(x)) else None
+    gates, values = gate(x), up(x)
+    expected = module(x)
+    fits = (name for name in ACTS if torch.equal(down(_gated.plain(gates, values, name)), expected))
+    act = next(fits, None)
+    return None if act is None else partial(_gated_mlp, gate, up, down, act)
+
+
+def _gated_mlp(gate: Any, up: Any, down: Any, act: str, x: Tensor) -> Tensor:
+    gates, values = gate(x), up(x)
+    product = _Gated.apply(gates, values, act)
+    gates, values = gates.detach(), values.detach()
+    result: Tensor = down(_made_by(lambda: _gated(gates, values, act), product))
+    return result
+
+
+ACTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "silu": (silu, aten.silu_backward),
+    "gelu": (gelu, aten.gelu_backward),
+    "gelu_tanh": (partial(gelu, approximate="tanh"), partial(aten.gelu_backward, approximate="tanh")),
+}
+"""Activations, each with what it makes of a gradient and its input."""
+
+
+@few_kernels
+def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
+    return ACTS[act][0](gate) * up
+
+
+@few_kernels
+def _gated_slopes(gate: Tensor, up: Tensor, grad: Tensor, act: str) -> tuple[Tensor, Tensor]:
+    """The gradients of gate and up projection."""
+    active, slope = ACTS[act]
+    return slope(grad * up, gate), grad * active(gate)
 
 
 class _Gated(torch.autograd.Function):  # type: ignore[misc]
     """act(gate) * up (arXiv:2002.05202); act(gate) is made again in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, gate: Tensor, up: Tensor, act: str) -> Tensor:
         ctx.save_for_backward(gate, up)
         ctx.act = act
-        return act(gate) * up
+        return _gated(gate, up, act)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
-        with torch.enable_grad():
-            again = gate.detach().requires_grad_()
-            active = ctx.act(again)
-        (grad_gate,) = torch.autograd.grad(active, again, grads[0] * up)
-        return grad_gate, grads[0] * active.detach(), None
+        return *_gated_slopes(gate, up, grads[0], ctx.act), None
 
 
 # -- adapters

@@ -16,13 +16,16 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from burnish.models.attention import trees
+from burnish.models.attention import masks_of, trees
+from burnish.models.kernels import few_kernels
 from burnish.models.layout import Batch, Tree
 
-CHUNK = 1 << 23
-"""Logits held at once: 8 Mi numbers, 32 MiB in fp32."""
+CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
+"""Logits held at once by kind of device: on a CPU 32 MiB in fp32, which its caches help with; on a GPU, where products
+are fast when they are large, 256 MiB in bf16."""
 NARROWEST = 256
-"""Fewest tokens of the vocabulary in a part: narrower products waste the matrix units."""
+"""Parts of the vocabulary are multiples of it: narrower products waste the matrix units, and a GPU has its fast ones
+for rows that begin at multiples of 16 bytes."""
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 P = ParamSpec("P")
 
@@ -97,8 +100,9 @@ def tree_states(model: Any, tree: Tree) -> Tensor:
 
 
 def _over_trees(backbone: Any, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+    seen = masks_of(backbone, segments, ids.shape[1], ids.device)
     with trees(backbone):
-        out = backbone(input_ids=ids, position_ids=positions, segments=segments, use_cache=False)
+        out = backbone(input_ids=ids, position_ids=positions, segments=seen, use_cache=False)
     states: Tensor = out.last_hidden_state.flatten(0, 1)
     return states
 
@@ -124,7 +128,7 @@ def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_
         learning = logits_of(states, replace(head, weight=weight))
         return losses(learning[:, :size], logits_of(others, other_head)[:, :size], chosen)
 
-    rows = max(1, CHUNK // size)
+    rows = max(1, chunk(hidden) // size)
     parts = [
         checkpoint(part, states, head.weight, others, chosen, use_reentrant=False)
         for states, others, chosen in zip(hidden.split(rows), other.split(rows), tokens.split(rows), strict=True)
@@ -134,29 +138,82 @@ def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_
 
 def logits_of(hidden: Tensor, head: Head) -> Tensor:
     """Logits in fp32 (N, V) of hidden states (N, H)."""
-    return _finish(torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias), head)
+    return _finish(_raw(hidden.to(head.weight.dtype), head), head.scale, head.softcap)
 
 
-def _finish(raw: Tensor, head: Head) -> Tensor:
+def _finish(raw: Tensor, scale: float, softcap: float | None) -> Tensor:
     logits = raw.float()
-    if head.scale != 1.0:
-        logits = logits * head.scale
-    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    if scale != 1.0:
+        logits = logits * scale
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
-def _slope(logits: Tensor, head: Head) -> Tensor | float:
+def _slope(logits: Tensor, scale: float, softcap: float | None) -> Tensor | float:
     """d logits / d (what the matrix gave)."""
-    return head.scale if head.softcap is None else head.scale * (1 - (logits / head.softcap) ** 2)
+    return scale if softcap is None else scale * (1 - (logits / softcap) ** 2)
+
+
+def chunk(like: Tensor) -> int:
+    """Logits to hold at once where a tensor is."""
+    return CHUNK.get(like.device.type, CHUNK["cpu"])
 
 
 def _parts(head: Head, rows: int) -> Iterator[tuple[int, int, Head]]:
     """The head in parts: first token, end, and the head that gives their logits."""
     vocabulary = head.weight.shape[0]
-    size = max(NARROWEST, CHUNK // max(1, rows))
+    size = max(1, chunk(head.weight) // max(1, rows) // NARROWEST) * NARROWEST
     for low in range(0, vocabulary, size):
         high = min(low + size, vocabulary)
         bias = None if head.bias is None else head.bias[low:high]
         yield low, high, replace(head, weight=head.weight[low:high], bias=bias)
+
+
+def _raw(states: Tensor, head: Head) -> Tensor:
+    return torch.nn.functional.linear(states, head.weight, head.bias)
+
+
+def _placed(tokens: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Where tokens, counted from a part's first, stand in it (N, 1), and which are in it (N,)."""
+    return tokens.clamp(0, width - 1)[:, None], (tokens >= 0) & (tokens < width)
+
+
+@few_kernels
+def _taken_in(raw: Tensor, tokens: Tensor, most: Tensor, total: Tensor, chosen: Tensor, scale: float,
+              softcap: float | None, learns: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Take a part's logits into the log-sum-exp.
+
+    Args:
+        raw: what the part's matrix gave (N, v). tokens: counted from the part's first (N,). most, total, chosen: of
+            each row so far (N,) the largest logit, the sum of exp(logit - most), and the token's logit.
+    Returns:
+        The same three with this part in them, by how much earlier sums shrink (N,), and if the states learn
+        exp(logit - most) times the slope, in raw's dtype (N, v).
+    """
+    logits = _finish(raw, scale, softcap)
+    index, inside = _placed(tokens, raw.shape[1])
+    chosen = torch.where(inside, logits.gather(1, index)[:, 0], chosen)
+    before, most = most, torch.maximum(most, logits.amax(-1))
+    shrink = (before - most).exp()
+    slope = _slope(logits, scale, softcap) if learns else 1.0
+    parts = logits.sub_(most[:, None]).exp_()
+    total = total * shrink + parts.sum(-1)
+    return most, total, chosen, shrink, parts.mul_(slope).to(raw.dtype) if learns else shrink
+
+
+@few_kernels
+def _pushed(raw: Tensor, tokens: Tensor, normalizer: Tensor, given: Tensor, scale: float, softcap: float | None,
+            sums: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The gradient of what a part's matrix gave (N, v), in its dtype, and its sum over the rows (v,) if asked for."""
+    logits = _finish(raw, scale, softcap)
+    index, inside = _placed(tokens, raw.shape[1])
+    own = logits.gather(1, index)[:, 0]
+    pull = given * _slope(own, scale, softcap)
+    slope = _slope(logits, scale, softcap)
+    delta = logits.sub_(normalizer[:, None]).exp_().mul_(given[:, None] * slope).neg_()  # -softmax
+    added = delta.sum(0).index_add(0, index[:, 0], pull * inside) if sums else given
+    small = delta.to(raw.dtype)
+    mine = torch.where(inside, ((1 - (own - normalizer).exp()) * pull).to(raw.dtype), small.gather(1, index)[:, 0])
+    return small.scatter_(1, index, mine[:, None]), added  # 1 - softmax at the tokens
 
 
 class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
@@ -171,24 +228,18 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, head: Head, learns: bool
                 ) -> Tensor:  # fmt: skip
-        states, rows = hidden.to(weight.dtype), torch.arange(len(tokens), device=tokens.device)
+        states, settings = hidden.to(weight.dtype), (head.scale, head.softcap)
         most = torch.full(tokens.shape, -torch.inf, device=hidden.device)
         total, chosen = torch.zeros_like(most), torch.zeros_like(most)
         ctx.once = learns and not any(ctx.needs_input_grad[1:3])
         pull = torch.zeros(hidden.shape, device=hidden.device) if ctx.once else None
-        for low, high, part in _parts(head, len(tokens)):
-            logits = logits_of(states, part)
-            inside = (tokens >= low) & (tokens < high)
-            chosen[inside] = logits[rows[inside], tokens[inside] - low]
-            before, most = most, torch.maximum(most, logits.amax(-1))
-            shrink = (before - most).exp_()
-            slope = _slope(logits, head) if ctx.once else 1.0
-            parts = logits.sub_(most[:, None]).exp_()
-            total.mul_(shrink).add_(parts.sum(-1))
+        for low, _, part in _parts(head, len(tokens)):
+            most, total, chosen, shrink, parts = _taken_in(_raw(states, part), tokens - low, most, total, chosen,
+                                                           *settings, ctx.once)  # fmt: skip
             if pull is not None:
-                pull.mul_(shrink[:, None]).add_((parts * slope).to(weight.dtype) @ part.weight)
+                pull.mul_(shrink[:, None]).add_(parts @ part.weight)
         if pull is not None:
-            own = weight[tokens].float() * torch.as_tensor(_slope(chosen, head), device=most.device).view(-1, 1)
+            own = weight[tokens].float() * torch.as_tensor(_slope(chosen, *settings), device=most.device).view(-1, 1)
             ctx.save_for_backward((own - pull / total[:, None]).to(hidden.dtype))
         else:
             ctx.save_for_backward(hidden, weight, tokens, most + total.log(), *([] if bias is None else [bias]))
@@ -197,25 +248,20 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        given = grads[0][:, None]
+        (given,) = grads
         if ctx.once:
             (slopes,) = ctx.saved_tensors
-            return slopes * given.to(slopes.dtype), None, None, None, None, None
+            return slopes * given[:, None].to(slopes.dtype), None, None, None, None, None
         hidden, weight, tokens, normalizer, *rest = ctx.saved_tensors
-        states, rows = hidden.to(weight.dtype), torch.arange(len(tokens), device=tokens.device)
+        states, head = hidden.to(weight.dtype), replace(ctx.head, weight=weight, bias=rest[0] if rest else None)
         grad_hidden = torch.zeros(hidden.shape, device=hidden.device)
         grad_weight = torch.empty_like(weight)
         grad_bias = torch.empty_like(rest[0]) if rest else None
-        for low, high, part in _parts(replace(ctx.head, weight=weight, bias=rest[0] if rest else None), len(tokens)):
-            logits = logits_of(states, part)
-            slope = _slope(logits, ctx.head)
-            delta = logits.sub_(normalizer[:, None]).exp_().neg_()  # onehot(token) - softmax
-            inside = (tokens >= low) & (tokens < high)
-            delta[rows[inside], tokens[inside] - low] += 1.0
-            delta.mul_(given * slope)
-            small = delta.to(weight.dtype)
+        for low, high, part in _parts(head, len(tokens)):
+            small, added = _pushed(_raw(states, part), tokens - low, normalizer, given, head.scale, head.softcap,
+                                   grad_bias is not None)  # fmt: skip
             grad_hidden += small @ part.weight
             torch.mm(small.T, states, out=grad_weight[low:high])
             if grad_bias is not None:
-                grad_bias[low:high] = delta.sum(0)
+                grad_bias[low:high] = added
         return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None

@@ -31,7 +31,7 @@ def why_not(model: Any) -> str:
     if any(getattr(config, name, 0.0) for name in ("attention_dropout", "attn_pdrop", "attn_dropout")):
         return "attention dropout is on"
     try:
-        with windows_seen() as windows:
+        with windows_seen(backbone_of(model)) as windows:
             difference = _difference(model, int(config.vocab_size))
     except (TypeError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         return f"its attention cannot be replaced ({error})"

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+PIECE = 1 << 18
+"""Numbers that a CPU treats at once."""
 
 
 class Masters:
@@ -20,8 +24,10 @@ class Masters:
     def __init__(self, held: Sequence[Tensor]) -> None:
         """From the tensors that the model computes with, as far as this process holds them; they are written to."""
         self._held = held
-        self._low = [torch.zeros_like(mine, dtype=torch.int16) if mine.dtype == torch.bfloat16 else None
-                     for mine in held]  # fmt: skip
+        sizes = [mine.numel() if mine.dtype == torch.bfloat16 else 0 for mine in held]
+        self._starts = [0, *accumulate(sizes)]
+        self._bits = torch.zeros(self._starts[-1], dtype=torch.int16, device=held[0].device if held else None)
+        """The bits below all bfloat16 weights, one after another."""
         self.tensors = [self._start(mine) for mine in held]
         """One for each weight, the same objects for good: an optimiser knows its moments by them."""
 
@@ -36,22 +42,29 @@ class Masters:
         return torch.empty(max(sum(self._held[number].numel() for number in part) for part in parts),
                            dtype=torch.float32, device=self._held[0].device)  # fmt: skip
 
+    def _is_split(self, number: int) -> bool:
+        return bool(self._held[number].dtype == torch.bfloat16)
+
+    def _below(self, first: int, last: int) -> Tensor:
+        """The bits below weights first .. last, flat."""
+        return self._bits[self._starts[first] : self._starts[last + 1]]
+
     @contextmanager
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def opened(self, numbers: Sequence[int], space: Tensor) -> Iterator[None]:
-        """Give these masters their values, in `space`; afterwards what they have become is rounded into the model."""
-        at = 0
-        for number in numbers:
-            mine, low, master = self._held[number], self._low[number], self.tensors[number]
-            if low is not None:
-                master.data = space[at : at + mine.numel()].view(mine.shape)
-                at += mine.numel()
-                _join(mine, low, master)
+        """Give these masters, whose numbers follow each other, their values, in `space`; afterwards what they have
+        become is rounded into the model."""
+        split = [number for number in numbers if self._is_split(number)]
+        highs = [self._held[number] for number in split]
+        low = self._below(numbers[0], numbers[-1])
+        wide = space[: low.numel()]
+        for number, values in zip(split, _join(highs, low, wide), strict=True):
+            self.tensors[number].data = values
         yield
+        _split(wide, highs, low)
         for number in numbers:
-            mine, low, master = self._held[number], self._low[number], self.tensors[number]
-            if low is not None:
-                _split(master, mine, low)
+            mine, master = self._held[number], self.tensors[number]
+            if self._is_split(number):
                 master.data = _nothing(mine)
             elif mine is not master:
                 mine.copy_(master)
@@ -59,18 +72,20 @@ class Masters:
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def value(self, number: int) -> Tensor:
         """A master's value, fp32."""
-        mine, low = self._held[number], self._low[number]
-        if low is None:
+        if not self._is_split(number):
             return self.tensors[number].detach()
-        return _join(mine, low, torch.empty_like(mine, dtype=torch.float32))
+        low = self._below(number, number)
+        return _join([self._held[number]], low, torch.empty_like(low, dtype=torch.float32))[0]
 
     def parts(self, number: int) -> list[Tensor]:
         """What a master is kept as, uncopied: the model's weight and the bits below it, or the master itself.
 
         The bits go by the name of bfloat16, for processes do not send each other 16-bit integers.
         """
-        mine, low = self._held[number], self._low[number]
-        return [self.tensors[number].detach()] if low is None else [mine.detach(), low.view(torch.bfloat16)]
+        if not self._is_split(number):
+            return [self.tensors[number].detach()]
+        mine = self._held[number].detach()
+        return [mine, self._below(number, number).view(mine.shape).view(torch.bfloat16)]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def take(self, number: int, parts: Sequence[Tensor]) -> None:
@@ -78,7 +93,7 @@ class Masters:
         for own, given in zip(self.parts(number), parts, strict=True):
             own.copy_(given)
         mine, master = self._held[number], self.tensors[number]
-        if self._low[number] is None and mine is not master:
+        if not self._is_split(number) and mine is not master:
             mine.copy_(master)
 
 
@@ -87,16 +102,34 @@ def _nothing(like: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.float32, device=like.device).expand(like.shape)
 
 
-def _join(high: Tensor, low: Tensor, out: Tensor) -> Tensor:
-    """The fp32 numbers that `_split` took apart."""
-    bits = out.view(torch.int32)
-    bits.copy_(high.view(torch.int16)).bitwise_left_shift_(16).add_(low)
-    return out
+def _join(highs: Sequence[Tensor], low: Tensor, wide: Tensor) -> list[Tensor]:
+    """The fp32 numbers that `_split` took apart, as views of `wide`, which has the length of `low`."""
+    views = [values.view(high.shape) for values, high in zip(wide.split([high.numel() for high in highs]), highs,
+                                                             strict=True)]  # fmt: skip
+    _copy([values.view(torch.int32) for values in views], [high.view(torch.int16) for high in highs])
+    for bits, below in _pieces(wide.view(torch.int32), low):
+        bits.bitwise_left_shift_(16).add_(below)
+    return views
 
 
-def _split(wide: Tensor, high: Tensor, low: Tensor) -> None:
+def _split(wide: Tensor, highs: Sequence[Tensor], low: Tensor) -> None:
     """Take fp32 numbers apart: the nearest bfloat16 (of two equally near the larger in size) and the bits below it, as
     a number with a sign. Overwrites `wide`."""
-    bits = wide.view(torch.int32)
-    low.copy_(bits)  # the lower half of the bits
-    high.view(torch.int16).copy_(bits.sub_(low).bitwise_right_shift_(16))
+    for bits, below in _pieces(wide.view(torch.int32), low):
+        below.copy_(bits)  # the lower half of the bits
+        bits.sub_(below).bitwise_right_shift_(16)
+    numbers = wide.view(torch.int32).split([high.numel() for high in highs])
+    _copy([high.view(torch.int16) for high in highs],
+          [bits.view(high.shape) for bits, high in zip(numbers, highs, strict=True)])  # fmt: skip
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    """Copies that a GPU does with a few kernels."""
+    if to:
+        torch._foreach_copy_(to, source)
+
+
+def _pieces(*flat: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Flat tensors in pieces: on a CPU such as its caches hold between one operation and the next."""
+    size = PIECE if flat[0].device.type == "cpu" else max(1, flat[0].numel())
+    return zip(*(one.split(size) for one in flat), strict=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
-PART = 1 << 23
-"""Parameters that are updated at once, or one that is larger."""
+PART = {"cpu": 1 << 23, "cuda": 1 << 26}
+"""Parameters that are updated at once, or one that is larger, by kind of device."""
 MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 """What torch's optimisers hold of each parameter, by its name in their state."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -143,7 +143,7 @@ class MasterOptimizer:
         part: list[int] = []
         size = 0
         for number, master in enumerate(self.masters.tensors):
-            if part and size + master.numel() > PART:
+            if part and size + master.numel() > PART.get(master.device.type, PART["cpu"]):
                 yield part
                 part, size = [], 0
             part.append(number)
@@ -153,15 +153,24 @@ class MasterOptimizer:
 
     def _step_of(self, part: list[int], gradients: list[torch.Tensor | None], space: torch.Tensor) -> None:
         """Apply and forget the gradients of some parameters; an optimiser passes over those that have none."""
+        import torch
+
         at = 0
+        wide: list[torch.Tensor] = []
+        narrow: list[torch.Tensor] = []
         for number in part:
             grad, gradients[number] = gradients[number], None
             if grad is not None:
                 mine = sharding.part_of(grad)
                 if mine.dtype != space.dtype:
-                    at, place = at + mine.numel(), space[at : at + mine.numel()]
-                    mine = place.view(mine.shape).copy_(mine)
+                    at, place = at + mine.numel(), space[at : at + mine.numel()].view(mine.shape)
+                    narrow.append(mine)
+                    wide.append(place)
+                    mine = place
                 self.masters.tensors[number].grad = mine
+        if wide:
+            torch._foreach_copy_(wide, narrow)  # a few kernels on a GPU
+        del wide, narrow
         for optimizer in self._inner:
             optimizer.step()
         for number in part:

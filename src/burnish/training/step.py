@@ -117,6 +117,8 @@ def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watche
     begun = keeper.progress.step
     with _interrupts_wait() as interrupted, ticker(run.label, len(plan), "steps", done=begun) as tick:
         if begun < len(plan) and not watcher.over:
+            if run.lm.device.startswith("cuda"):
+                note(f"{run.label}: compiling kernels for this GPU, up to a minute; they are kept for later runs")
             run.rehearse(plan)
         for step in range(begun, len(plan)):
             if watcher.over:

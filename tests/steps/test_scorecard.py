@@ -12,6 +12,7 @@ import tiny
 from burnish.errors import Problems
 from burnish.evaluation.duels import FEWEST
 from burnish.evaluation.votes import Vote, VoteStore
+from burnish.log import listening
 from burnish.recipe.load import recipe_from
 from burnish.recipe.plan import Plan
 from burnish.recipe.run import RunResult, run_plan
@@ -50,10 +51,15 @@ def other(parts: dict[str, Any]) -> str:
 
 
 def test_a_duel_has_a_card_and_the_scorecard_a_reason(parts: dict[str, Any], tmp_path: Path) -> None:
-    result = run(parts, tmp_path)
+    said: list[str] = []
+    with listening(said.append):
+        result = run(parts, tmp_path)
     summary = result.artifacts["duel"].manifest.summary
     row = summary["duels"][other(parts)]
     assert row["wins"]["n"] == N - row["unscored"] and row["corrected"] is None
+    for alarm in summary["card"]["alarms"]:
+        assert any(line.startswith("ALARM: judge") and line.endswith(alarm) for line in said)
+    assert summary["card"]["alarms"]  # random weights judge
     assert summary["card"]["pairs"] == N and summary["card"]["retest"]["n"] == 4
     (decision,) = result.artifacts["verdict"].manifest.summary["decisions"]
     assert decision["model"] == other(parts) and decision["action"] in ("promote", "hold", "collect more")

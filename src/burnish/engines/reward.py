@@ -20,8 +20,8 @@ class RewardEngine:
     def template_hash(self) -> str:
         return self.lm.chat.hash
 
-    def rewards(self, rows: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """The reward of each (conversation, answer)."""
+    def rewards(self, rows: Sequence[tuple[Sequence[Message], str]]) -> list[float | str]:
+        """The reward of each (conversation, answer), or why there is none."""
         self.usage.calls += len(rows)
         return score_answers(self.lm, rows)
 

@@ -227,7 +227,7 @@ def _spec(task: str, manager: TaskManager) -> str | dict[str, Any]:
     name, mark, data = task.partition("=")
     if name not in manager.all_tasks:
         close = suggest(name, list(manager.all_tasks))
-        raise EvaluationError(f"lm-evaluation-harness has no task '{name}'", hint=close.partition("allowed:")[0]
+        raise EvaluationError(f"lm-evaluation-harness has no task '{name}'", hint=close.partition("allowed:")[0].strip()
                               or "`lm-eval ls tasks` lists them")  # fmt: skip
     if not mark:
         return name

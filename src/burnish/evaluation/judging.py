@@ -113,6 +113,12 @@ def read_labelled(path: Any, n: int | None, seed: int = 0) -> list[PreferencePai
     return pairs
 
 
+def say_alarms(card: JudgeCard) -> None:
+    """Say what makes a judge that is in use unfit for a decision, while it can still be changed."""
+    for alarm in card.alarms:
+        note(f"ALARM: judge {card.judge}: {alarm}")
+
+
 def card_lines(card: JudgeCard) -> Iterator[str]:
     """A judge card for a terminal."""
     yield f"judge card: {card.judge}"

@@ -29,11 +29,10 @@ class RewardModel(Config):
                 ) -> list[Verdict]:  # fmt: skip
         """How likely the first of two answers to each prompt is preferred."""
         rewards = _rewards(engine, prompts, list(zip(firsts, seconds, strict=True)))
-        chances = [_sigmoid(one - two) for one, two in zip(rewards[::2], rewards[1::2], strict=True)]
-        return [Verdict(chance, (chance, chance)) for chance in chances]
+        return [_verdict(one, two) for one, two in zip(rewards[::2], rewards[1::2], strict=True)]
 
 
-def _rewards(engine: Any, prompts: Sequence[Example], texts: Sequence[Sequence[str]]) -> list[float]:
+def _rewards(engine: Any, prompts: Sequence[Example], texts: Sequence[Sequence[str]]) -> list[float | str]:
     from burnish.engines.reward import RewardEngine
     from burnish.errors import EngineError
 
@@ -47,5 +46,15 @@ def _sigmoid(value: float) -> float:
     return 0.5 * (1 + math.tanh(value / 2))
 
 
-def _score(reward: float) -> Score:
+def _verdict(first: float | str, second: float | str) -> Verdict:
+    for reward in (first, second):
+        if isinstance(reward, str):
+            return Verdict(None, error=reward)
+    chance = _sigmoid(float(first) - float(second))
+    return Verdict(chance, (chance, chance))
+
+
+def _score(reward: float | str) -> Score:
+    if isinstance(reward, str):
+        return Score(None, error=reward)
     return Score(_sigmoid(reward), f"{reward:.3f}", why=f"reward {reward:+.2f}")

@@ -59,10 +59,13 @@ def _marked(row: Rendered, places: Sequence[int]) -> Rendered:
     return Rendered(row.ids, tuple(float(place in marks) for place in range(len(row.ids))), row.turns)
 
 
-def score_answers(lm: LanguageModel, rows: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-    """A reward model's score of each (prompt, answer)."""
+def score_answers(lm: LanguageModel, rows: Sequence[tuple[Sequence[Message], str]]) -> list[float | str]:
+    """A reward model's score of each (prompt, answer); of what is longer than its context, why there is none."""
     marked = [at_the_end(lm.chat.answer_ids(prompt, answer)) for prompt, answer in rows]
-    return [scores[0] for scores in _read(lm, marked, "scores")]
+    found = iter(_read(lm, [row for row in marked if len(row.ids) <= lm.context], "scores"))
+    return [next(found)[0] if len(row.ids) <= lm.context
+            else f"too long for the reward model: {len(row.ids)} tokens, and the context is {lm.context}"
+            for row in marked]  # fmt: skip
 
 
 def score_steps(lm: LanguageModel, rows: Sequence[Example]) -> list[list[float]]:

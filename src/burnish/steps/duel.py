@@ -80,7 +80,7 @@ class DuelStep(Decoding):
         from burnish.engines.opening import open_judge
         from burnish.engines.reward import RewardEngine
         from burnish.evaluation.duels import duel, read_labels
-        from burnish.evaluation.judging import card_of
+        from burnish.evaluation.judging import card_of, say_alarms
         from burnish.evaluation.runner import read_outcomes
 
         items = read_examples(inputs.artifact("suite").file("items.jsonl"))
@@ -96,6 +96,7 @@ class DuelStep(Decoding):
         by_id = {item.id: item for item in items}
         card = card_of(judge, engine, by_id, pairs, retest=self.retest, null=self.null, own_model=self._own())
         count_usage(run, engine)
+        say_alarms(card)
         with (run.folder / "verdicts.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
         return _summary(inputs.names["judge"][0], duels, card)

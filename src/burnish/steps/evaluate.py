@@ -105,7 +105,7 @@ class Evaluate(Grading):
         """What the judge's ratings of these answers are worth; None when it rated no two answers to one item."""
         from burnish.engines.opening import open_judge
         from burnish.engines.reward import RewardEngine
-        from burnish.evaluation.judging import card_of, rated_pairs
+        from burnish.evaluation.judging import card_of, rated_pairs, say_alarms
 
         assert self.judge is not None
         pairs = rated_pairs(answers, BASE)
@@ -116,4 +116,5 @@ class Evaluate(Grading):
         items = [item for suite in inputs.artifacts("suites") for item in read_examples(suite.file("items.jsonl"))]
         card = card_of(how, engine, {item.id: item for item in items}, pairs, retest=TESTED, null=TESTED)
         count_usage(run, engine)
+        say_alarms(card)
         return card

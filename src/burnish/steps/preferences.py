@@ -196,12 +196,14 @@ class Preferences(Decoding):
     def _card(self, engine: Any, pairs: Sequence[PreferencePair]) -> JudgeCard:
         """What the judge that made the pairs is worth: its habits, whether it says the same twice, and controls."""
         from burnish.evaluation.judge_card import Pair
-        from burnish.evaluation.judging import card_of
+        from burnish.evaluation.judging import card_of, say_alarms
 
         preferred = Verdict(1.0, (1.0, 1.0))
         compared = [Pair(pair.id, pair.chosen, pair.rejected, preferred) for pair in pairs]
         items = {pair.id: Example(pair.id, pair.prompt) for pair in pairs}
-        return card_of(self._how(engine), engine, items, compared, retest=TESTED, null=TESTED)
+        card = card_of(self._how(engine), engine, items, compared, retest=TESTED, null=TESTED)
+        say_alarms(card)
+        return card
 
 
 def _write_answers(path: Path, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]],

@@ -211,3 +211,6 @@ def test_files_with_mistakes(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file") as missing:
         TASKS.build(str(tmp_path / "none.yaml"))
     assert "burnish eval new" in missing.value.hint
+    with pytest.raises(ConfigError, match="holds rows") as rows:
+        TASKS.build("mine.jsonl")
+    assert "burnish eval new mine.jsonl" in rows.value.hint

@@ -25,6 +25,8 @@ _PEBBLE = "burnish.evaluation.tasks.pebble"
 
 SUFFIXES = (".yaml", ".yml")
 """How the name of a task's file ends."""
+ROWS = (".jsonl", ".json", ".csv", ".parquet")
+"""How the names of files end that are sometimes given in a task's place."""
 PATHS = ("path", "references", "dev", "shots_from")
 """Settings of tasks that name files."""
 
@@ -34,6 +36,9 @@ class Tasks(Registry):
 
     def resolve(self, name: str) -> Any:
         """The class behind a name, or what builds the task that a file describes."""
+        if Path(name).suffix in ROWS:
+            raise ConfigError(f"'{name}' holds rows, and a task says how they are graded",
+                              hint=f"`burnish eval new {name}` makes a task of it")  # fmt: skip
         return _builder(name) if is_file(name) else super().resolve(name)
 
 

@@ -197,6 +197,26 @@ def test_a_row_of_a_newer_release() -> None:
     assert [remark.partition(",")[0] for remark in remarks] == ["no judge", "no turn", "no anony", "not kept: id"]
 
 
+COLUMNS = {
+    "id": 30192, "model_a": "a", "model_b": "b", "prompt": '["Why?", "[And] so?"]', "response_a": '["So.", null]',
+    "response_b": '["No.", "Yes."]', "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
+}  # fmt: skip
+
+
+def test_a_row_with_a_column_for_each_winner() -> None:
+    read, remarks = vote_from_row(COLUMNS, Ids(Path()))
+    assert (read.model_a, read.model_b, read.winner, read.turn) == ("a", "b", "model_b", 2)
+    assert [turn.content for turn in read.conversation_a] == ["Why?", "So.", "[And] so?", ""]
+    assert [turn.role for turn in read.conversation_b] == ["user", "assistant"] * 2
+    assert remarks[-1] == "not kept: id"
+    tied = {**COLUMNS, "winner_model_b": 0, "winner_tie": 1, "prompt": "[x", "response_a": "y", "response_b": "z"}
+    read, _ = vote_from_row(tied, Ids(Path()))
+    assert read.winner == "tie" and read.conversation_b == (Message("user", "[x"), Message("assistant", "z"))
+    for change, reason in (({"winner_tie": 1}, "2 of winner_model_a"), ({"response_b": '["x"]'}, "numbers of turns")):
+        with pytest.raises(DataError, match=reason):
+            vote_from_row(COLUMNS | change, Ids(Path()))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -90,8 +90,8 @@ class OpenAIEngine:
         for group in options:
             if len({option.strip()[:1] for option in group}) < len(group):
                 raise EngineError(f"options of a server are told apart by their first letter: {list(group)}",
-                                  hint="show the options and compare letters (`letters: true` in a task file); let a judge write"
-                                       " its verdict (`by: text`); or score a local copy of the model")  # fmt: skip
+                                  hint="show the options and compare letters (`letters: true` in a task file); let a"
+                                       " judge write its verdict (`by: text`); or score a local copy")  # fmt: skip
         pairs = list(zip(prompts, options, strict=True))
 
         def one(pair: tuple[Prompt, Sequence[str]]) -> list[Scored]:

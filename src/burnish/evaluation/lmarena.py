@@ -2,7 +2,8 @@
 
 The columns are those of its public releases: `model_a`, `model_b`, `winner`, `judge`, `turn`, `anony`, `language`,
 `tstamp`, `conversation_a` and `conversation_b`; releases that say `user` or `judge_hash`, `timestamp`, `both_bad`, or
-write conversations as JSON text are read too. `battle_id` is ours: with it, reading a file again adds nothing.
+write conversations as JSON text are read too, and the one that has a column for each winner and lists of prompts and
+responses. `battle_id` is ours: with it, reading a file again adds nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -34,6 +35,8 @@ BOTH_BAD = ("both_bad", "bothbad", "tie (both bad)")
 """What some releases call `tie (bothbad)`."""
 READ = {"battle_id", "model_a", "model_b", "winner", "judge", "user", "judge_hash", "turn", "anony", "language",
         "tstamp", "timestamp", "conversation_a", "conversation_b"}  # fmt: skip
+ONE_HOT = {"winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie"}
+"""Columns of the release that has one for each winner."""
 BATCH = 10_000
 """Rows between two steps of the progress bar, and in a group of a Parquet file."""
 
@@ -125,6 +128,7 @@ class Ids:
 def vote_from_row(row: Row, ids: Ids) -> tuple[Vote, list[str]]:
     """A row as a vote, and what was missing or left out. Raises DataError with the reason for a row that is no vote."""
     remarks = []
+    row = _from_columns(row) if row.keys() >= ONE_HOT.keys() else row
     first, second = _name(row, "model_a"), _name(row, "model_b")
     if first == second:
         raise DataError("a model against itself")
@@ -147,6 +151,35 @@ def vote_from_row(row: Row, ids: Ids) -> tuple[Vote, list[str]]:
     when = None if time is None else _time(time)
     battle = str(_get(row, "battle_id") or "") or ids.of(row, read, when, sides)
     return Vote(battle, *read, when, *sides), remarks
+
+
+def _from_columns(row: Row) -> Row:
+    """A row with a column for each winner, written as the others are."""
+    won = [winner for column, winner in ONE_HOT.items() if str(row[column]).lower() in ("1", "1.0", "true")]
+    if len(won) != 1:
+        raise DataError(f"{len(won)} of {', '.join(ONE_HOT)} are 1")
+    asked = _texts(row, "prompt")
+    talks = {}
+    for side in "ab":
+        answers = _texts(row, f"response_{side}")
+        if len(answers) != len(asked):
+            raise DataError(f"prompt and response_{side} have different numbers of turns")
+        talks[f"conversation_{side}"] = [
+            {"role": role, "content": text}
+            for both in zip(asked, answers, strict=True)
+            for role, text in zip(("user", "assistant"), both, strict=True)
+        ]
+    kept = {key: value for key, value in row.items() if key not in (*ONE_HOT, "prompt", "response_a", "response_b")}
+    return kept | talks | {"winner": won[0]}
+
+
+def _texts(row: Row, key: str) -> list[str]:
+    """A column's texts, one for each turn: a list, its JSON, or one text. A turn without words is an empty text."""
+    value = row.get(key)
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError, RecursionError):  # a prompt may begin so
+            value = json.loads(value)
+    return ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def _get(row: Row, *names: str) -> Any:

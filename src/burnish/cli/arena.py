@@ -16,8 +16,6 @@ from burnish.types import Message
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine can reach."""
-FEW = 10
-"""Voters from which on intervals can tell how much voters differ."""
 
 
 def command(
@@ -99,15 +97,13 @@ def _spoken(turns: Sequence[Message]) -> str:
 
 
 def _ranking(kept: VoteStore, as_json: bool, style: bool) -> list[dict[str, Any]]:
-    from burnish.evaluation.ranking import battles, rank
+    from burnish.evaluation.ranking import FEW, battles, known_voters, rank
 
-    rows = list(kept.outcomes())
-    voters = len({voter for *_, voter in rows})
+    rows, voters = known_voters(kept.outcomes())
     if hidden := kept.count() - len(rows):
         note(f"{hidden:,} votes with names in sight are not counted")
     if 0 < voters < FEW:
         note(f"{voters} voters are too few to tell how voters differ: intervals take each vote by itself")
-        rows = [(first, second, outcome, "") for first, second, outcome, _ in rows]
     counted = battles(rows)
     if style:
         from burnish.evaluation.style import with_style

@@ -29,6 +29,8 @@ class Scored:
     tokens: int
     greedy: bool = False
     """Whether greedy decoding would say it: each of its tokens is the likeliest."""
+    begins: bool = False
+    """Whether its first token alone is known, so that its length says nothing."""
 
 
 class Engine(Protocol):
@@ -43,6 +45,11 @@ class Engine(Protocol):
     @property
     def gives_logprobs(self) -> bool:
         """Whether `choices` works: a server may not tell."""
+
+    @property
+    def first_token_only(self) -> bool:
+        """Whether `choices` tells options apart by their first token alone."""
+        ...
 
     @property
     def template_hash(self) -> str:

@@ -93,6 +93,7 @@ class LocalEngine:
     """An engine over a loaded model."""
 
     gives_logprobs = True
+    first_token_only = False
 
     def __init__(self, lm: LanguageModel, *, batch_tokens: int = 16384, name: str | None = None) -> None:
         self.lm, self.batch_tokens = lm, batch_tokens

@@ -48,6 +48,8 @@ class OpenAIEngine:
         self._error: type[Exception] = openai.OpenAIError
         self._logprobs: bool | None = None
 
+    first_token_only = True
+
     @property
     def gives_logprobs(self) -> bool:
         """Whether the server tells probabilities; asked once."""
@@ -67,12 +69,19 @@ class OpenAIEngine:
         """`n` completions for each prompt. Raises EngineError when the server answers none of them."""
 
         def one(prompt: Prompt) -> list[Completion]:
+            given = _settings(sampling)
+            answers: list[Completion] = []
             try:
-                reply = self._ask(prompt, n=n, **_settings(sampling))
+                while len(answers) < n:  # some servers give one at a time, whatever `n`
+                    reply = self._ask(prompt, n=n - len(answers), **given | {"seed": given["seed"] + len(answers)})
+                    self._count(reply)
+                    if not reply.choices:
+                        raise self._error("the reply holds no answer")
+                    answers += [_completion(choice) for choice in reply.choices]
             except self._error as error:
-                return [Completion(f"{type(error).__name__}: {error}", stop=StopReason.FAILED)] * n
-            self._count(reply)
-            return [_completion(choice) for choice in reply.choices]
+                failed = Completion(f"{type(error).__name__}: {error}", stop=StopReason.FAILED)
+                return answers + [failed] * (n - len(answers))
+            return answers[:n]
 
         found = self._each(prompts, one, "answers")
         failed = [group[0] for group in found if group and group[0].stop is StopReason.FAILED]
@@ -85,8 +94,8 @@ class OpenAIEngine:
 
     def choices(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[Scored]]:
         """The log-probability of each option by the first token of the reply; an option that is not among the likeliest
-        counts as less likely than the last of them. Raises EngineError when the server tells no probabilities, or when
-        two options begin alike."""
+        counts as less likely than the last of them. A request that fails has no options scored. Raises EngineError when
+        the server tells no probabilities or answers nothing, or when two options begin alike."""
         for group in options:
             if len({option.strip()[:1] for option in group}) < len(group):
                 raise EngineError(f"options of a server are told apart by their first letter: {list(group)}",
@@ -95,14 +104,24 @@ class OpenAIEngine:
         pairs = list(zip(prompts, options, strict=True))
 
         def one(pair: tuple[Prompt, Sequence[str]]) -> list[Scored]:
-            reply = self._ask(pair[0], max_tokens=1, temperature=1.0, logprobs=True, top_logprobs=TOP)
+            try:
+                reply = self._ask(pair[0], max_tokens=1, temperature=1.0, logprobs=True, top_logprobs=TOP)
+            except self._error as error:
+                failed.append(f"{type(error).__name__}: {error}"[:200])
+                return []
             self._count(reply)
             return _scored(reply.choices[0].logprobs.content[0].top_logprobs, pair[1])
 
+        failed: list[str] = []
         try:
-            return self._each(pairs, one, "choices")
-        except (self._error, AttributeError, IndexError, TypeError) as error:
+            found = self._each(pairs, one, "choices")
+        except (AttributeError, IndexError, TypeError) as error:
             raise EngineError(f"{self.name} tells no probabilities: {error}", hint="by: text") from None
+        if failed and len(failed) == len(found):
+            raise EngineError(f"{self.name} tells no probabilities: {failed[0]}", hint="by: text")
+        if failed:
+            note(f"{self.name}: {len(failed)} of {len(found)} requests failed; the first: {failed[0]}")
+        return found
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """The answer as it grows."""
@@ -153,5 +172,5 @@ def _scored(top: Sequence[Any], options: Sequence[str]) -> list[Scored]:
     found = []
     for option in options:
         same = [one.logprob for one in top if one.token.strip() and option.strip().startswith(one.token.strip())]
-        found.append(Scored(math.log(sum(map(math.exp, same))) if same else least - 1.0, 1))
+        found.append(Scored(math.log(sum(map(math.exp, same))) if same else least - 1.0, 1, begins=True))
     return found

@@ -91,6 +91,10 @@ class CachedEngine:
         return self.engine.gives_logprobs
 
     @property
+    def first_token_only(self) -> bool:
+        return self.engine.first_token_only
+
+    @property
     def template_hash(self) -> str:
         return self.engine.template_hash
 
@@ -120,7 +124,7 @@ class CachedEngine:
         def ask(numbers: Sequence[int]) -> list[list[Scored]]:
             return self.engine.choices([prompts[number] for number in numbers], [options[number] for number in numbers])
 
-        return self._through(keys, SCORED, ask, lambda _: True, lambda rows: [Scored(**row) for row in rows])
+        return self._through(keys, SCORED, ask, bool, lambda rows: [Scored(**row) for row in rows])
 
     def _through(self, keys: Sequence[bytes], size: int, ask: Callable[[Sequence[int]], list[list[T]]],
                  good: Callable[[list[T]], bool], read: Callable[[Any], list[T]]) -> list[list[T]]:  # fmt: skip

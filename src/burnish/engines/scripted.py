@@ -15,6 +15,7 @@ class Scripted:
 
     template_hash = ""
     gives_logprobs = True
+    first_token_only = False
 
     def __init__(self, script: Script | Sequence[str], name: str = "scripted") -> None:
         self.name, self.usage = name, Usage()

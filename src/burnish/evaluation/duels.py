@@ -13,8 +13,8 @@ from burnish.errors import EvaluationError
 from burnish.evaluation.judge_card import Pair
 from burnish.evaluation.judging import Judge
 from burnish.evaluation.runner import Outcome
-from burnish.evaluation.stats import Corrected, Estimate, mean_interval, prediction_powered
-from burnish.evaluation.votes import OUTCOMES, VoteStore
+from burnish.evaluation.stats import Corrected, Estimate, cluster_names, mean_interval, prediction_powered
+from burnish.evaluation.votes import OUTCOMES, VoteStore, is_store
 from burnish.types import Example
 
 Labels = Mapping[tuple[str, str, str], float]
@@ -46,8 +46,8 @@ def duel(judge: Judge, engine: Any, items: Sequence[Example], answers: Mapping[s
     Raises EvaluationError when no item has two answers, or when the judge could compare none of them.
     """
     (baseline, before), (model, after) = answers.items()
-    theirs, mine = ({one.id: one.text for one in found} for found in (before, after))
-    asked = [item for item in items if not item.choices and mine.get(item.id) and theirs.get(item.id)]
+    theirs, mine = ({one.id: one.text for one in found if _answered(one)} for found in (before, after))
+    asked = [item for item in items if not item.choices and item.id in mine and item.id in theirs]
     if not asked:
         raise EvaluationError(f"{model} and {baseline} wrote no answers to the same items",
                               hint="name a suite whose items are answered in words")  # fmt: skip
@@ -56,26 +56,39 @@ def duel(judge: Judge, engine: Any, items: Sequence[Example], answers: Mapping[s
     known = labels or {}
     pairs = [
         Pair(item.id, mine[item.id], theirs[item.id], verdict, known.get((item.prompt[-1].content, model, baseline)),
-             first_model=model, second_model=baseline, cluster=str(item.meta.get("cluster", "")))
+             first_model=model, second_model=baseline, cluster=_cluster(item))
         for item, verdict in zip(unlike, verdicts, strict=True)
     ]  # fmt: skip
-    same = [0.5] * (len(asked) - len(unlike))
-    scored = [pair.verdict.preference for pair in pairs if pair.verdict.preference is not None]
+    same = [item for item in asked if mine[item.id] == theirs[item.id]]
+    scored = [pair for pair in pairs if pair.verdict.preference is not None]
     if not scored and not same:
         why = pairs[0].verdict.error
         raise EvaluationError(f"the judge could compare none of {len(pairs)} answers of {model}: {why}",
                               hint="a judge with a longer context, or how: {pairwise: {by: logprob}}")  # fmt: skip
-    wins = mean_interval([*scored, *same], bounds=(0.0, 1.0))
-    return Duel(model, baseline, pairs, len(items) - len(unlike), wins, _corrected(pairs))
+    shared = [*((pair.id, pair.cluster) for pair in scored), *((item.id, _cluster(item)) for item in same)]
+    values = [*(float(pair.verdict.preference or 0.0) for pair in scored), *([0.5] * len(same))]
+    wins = mean_interval(values, cluster_names(*map(list, zip(*shared, strict=True))), bounds=(0.0, 1.0))
+    return Duel(model, baseline, pairs, len(items) - len(unlike), wins, _corrected(scored, len(same)))
 
 
-def _corrected(pairs: Sequence[Pair]) -> Corrected | None:
-    judged = [(pair.verdict.preference, pair.human) for pair in pairs if pair.verdict.preference is not None]
+def _answered(outcome: Outcome) -> bool:
+    """Whether a model wrote its answer, be it an empty one; a request that failed is no answer."""
+    return bool(outcome.text) or outcome.score.error is None
+
+
+def _cluster(item: Example) -> str:
+    return str(item.meta.get("cluster", ""))
+
+
+def _corrected(scored: Sequence[Pair], same: int) -> Corrected | None:
+    """The share of people that prefer the candidate over all items; the `same` answers are ties to anybody."""
+    judged = [(float(pair.verdict.preference or 0.0), pair.human) for pair in scored]
     both = [(human, value) for value, human in judged if human is not None]
     rest = [value for value, human in judged if human is None]
-    if len(both) < FEWEST or not rest:
+    if len(both) < FEWEST:
         return None
-    return prediction_powered([human for human, _ in both], [value for _, value in both], rest)
+    found = prediction_powered([human for human, _ in both], [value for _, value in both], rest)
+    return found.with_known(0.5, same, len(scored))
 
 
 def corrected_from_row(row: Mapping[str, Any]) -> Corrected:
@@ -84,22 +97,24 @@ def corrected_from_row(row: Mapping[str, Any]) -> Corrected:
     return Corrected(**{**row, **parts})
 
 
-def read_labels(path: Path) -> dict[tuple[str, str, str], float]:
+def read_labels(path: Path, names: Mapping[str, str] | None = None) -> dict[tuple[str, str, str], float]:
     """Human labels of pairs of answers: votes of an arena, or rows of {prompt, model, baseline, preference}.
 
     `preference` is 1 when the model's answer is better, 0 when the baseline's is, 0.5 for neither. Of several labels of
-    one pair the mean is taken. Raises EvaluationError, with file and line, for a row that is no label.
+    one pair the mean is taken.
+
+    Args:
+        names: what models are called in the file, by their names here.
+    Raises:
+        EvaluationError: with file and line, for a row that is no label.
     """
+    ours = {called: name for name, called in (names or {}).items()}
     found: dict[tuple[str, str, str], list[float]] = {}
-    for prompt, model, other, value in _votes(path) if _is_store(path) else _rows(path):
+    for prompt, *both, value in _votes(path) if is_store(path) else _rows(path):
+        model, other = (ours.get(name, name) for name in both)
         found.setdefault((prompt, model, other), []).append(value)
         found.setdefault((prompt, other, model), []).append(1 - value)
     return {key: sum(values) / len(values) for key, values in found.items()}
-
-
-def _is_store(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(15) == b"SQLite format 3"
 
 
 def _votes(path: Path) -> list[tuple[str, str, str, float]]:

@@ -240,15 +240,21 @@ def _spec(task: str, manager: TaskManager) -> str | dict[str, Any]:
 def outcomes_of(found: dict[str, Any]) -> list[Outcome]:
     """Results of `evaluate_tasks` document by document, so that models can be compared pair by pair.
 
-    A document's grade is its task's first metric; a metric that is no number for single documents leaves it unscored.
+    A document's grade is its task's first metric of which more is better, behind the task's first filter (GSM8K's
+    `strict-match`); a metric that is no number for single documents leaves it unscored.
     """
     outcomes = []
     for task, samples in found["samples"].items():
+        more_is_better = found.get("higher_is_better", {}).get(task, {})
+        first = samples[0].get("filter") if samples else None
         for sample in samples:
-            metric = next(iter(sample["metrics"]), "")
+            if sample.get("filter") != first:  # the same document, read otherwise
+                continue
+            metric = next((name for name in sample["metrics"] if more_is_better.get(name) is not False), "")
             value = sample.get(metric)
             known = isinstance(value, int | float)
-            score = Score(float(value), why=metric) if known else Score(None, error=f"{metric} is of all documents")
+            why = f"{metric} is of all documents" if metric else "of its metrics less is better"
+            score = Score(float(value), why=metric) if known else Score(None, error=why)
             text = str(sample.get("filtered_resps", ""))
             outcomes.append(Outcome(f"{task}/{sample['doc_id']}", task, score, text, 0))
     return outcomes

@@ -37,6 +37,8 @@ CLOSE = 1e-9
 QUICK, QUICK_CLOSE = 12, 1e-5
 """Steps and precision of a refit in a bootstrap round, a thousandth of a point."""
 
+FEW = 10
+"""Voters from which on intervals can tell how much voters differ."""
 
 @dataclass(frozen=True)
 class Battles:
@@ -82,6 +84,14 @@ class Ranking:
     """Models that votes connect. Ratings of different groups are only compared by the prior."""
     style: dict[str, tuple[float, float]]
     """Of each feature of style, how much one standard deviation moves a vote (in points), and its standard error."""
+
+
+def known_voters(rows: Iterable[tuple[str, str, float, str]]) -> tuple[list[tuple[str, str, float, str]], int]:
+    """Rows as `battles` takes them, and how many voters there are. Where these are fewer than FEW, every vote stands
+    alone: one voter's votes agree with each other, which says nothing about other people."""
+    kept = list(rows)
+    voters = len({voter for *_, voter in kept})
+    return (kept if voters >= FEW else [(*vote[:3], "") for vote in kept]), voters
 
 
 def battles(rows: Iterable[tuple[str, str, float, str]]) -> Battles:

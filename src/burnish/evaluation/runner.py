@@ -230,7 +230,10 @@ def _continuations(prompt: Prompt, item: Example) -> list[str]:
 
 
 def _chosen(item: Example, scored: Sequence[Scored]) -> Outcome:
-    normalize = NORMALIZE[str(item.meta.get("normalize", "characters"))]
+    if not scored:
+        return _outcome(item, Score(None, error="the request failed"), "", 0)
+    first_token = any(one.begins for one in scored)
+    normalize = NORMALIZE["sum" if first_token else str(item.meta.get("normalize", "characters"))]
     values = [normalize(one, option) for one, option in zip(scored, item.choices, strict=True)]
     best = max(range(len(values)), key=values.__getitem__)  # the first of equals
     answer, tokens = item.choices[best], sum(one.tokens for one in scored)

@@ -28,6 +28,8 @@ Action = Literal["promote", "hold", "collect more"]
 Finding = Literal["better", "worse", "equal", "unclear"]
 WORTH = 0.01
 """The least lead that is worth a change: intervals wholly within +-WORTH mean equal."""
+ALPHA = 0.05
+"""Largest p-value at which a difference is sure."""
 KINDS: dict[Source, str] = {
     "benchmark": "benchmark", "votes": "human votes", "judge": "judge",
     "corrected": "judge corrected by human labels",
@@ -49,13 +51,16 @@ class Evidence:
     unscored: int = 0
     doubts: tuple[str, ...] = ()
     """Why it does not count, such as a judge's alarms."""
+    p_value: float | None = None
+    """Of the test of no difference, where there was one: of few items it knows more than the interval."""
 
     @property
     def finding(self) -> Finding:
+        sure = self.p_value is None or self.p_value <= ALPHA
         if self.low > 0:
-            return "better"
+            return "better" if sure else "unclear"
         if self.high < 0:
-            return "worse"
+            return "worse" if sure else "unclear"
         return "equal" if max(abs(self.low), abs(self.high)) < WORTH else "unclear"
 
     @property
@@ -83,7 +88,8 @@ class Decision:
 
 def from_benchmark(name: str, found: PairedDifference, unscored: int = 0, doubts: tuple[str, ...] = ()) -> Evidence:
     """A paired difference on a suite; `doubts` are its judge's alarms, where a judge graded it."""
-    return Evidence("benchmark", name, found.difference, found.low, found.high, found.n, unscored, doubts)
+    return Evidence("benchmark", name, found.difference, found.low, found.high, found.n, unscored, doubts,
+                    found.p_value)  # fmt: skip
 
 
 def from_votes(name: str, wins: Estimate, unscored: int = 0) -> Evidence:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from scipy import stats as distributions
 from burnish.rng import seed_for
 
 LEVEL = 0.95
+UNIT = (0.0, 1.0)
+"""The scale of shares and grades."""
 Z = float(distributions.norm.ppf(0.5 + LEVEL / 2))
 ROUNDS = 10_000
 """Draws of a bootstrap or permutation test."""
@@ -97,7 +99,8 @@ def mean_interval(
 
     `clusters` names what items have in common (one text, one author): their values may then go together, and the
     standard error says so. `bounds` clips the interval of graded values to their scale. One value that is not 0/1
-    says nothing about spread: its interval is all of `bounds`, or infinite. Raises ValueError for no values.
+    says nothing about spread: its interval is all of `bounds`, or infinite. Several that are all the same do not
+    either: with `bounds` theirs is Wilson's, as if each were one bound or the other. Raises ValueError for no values.
 
     Source: standard error with n-1, clustered as in arXiv:2411.00640 eq. 4; with them Wilson's interval uses the
     number of independent items that has the same standard error, and t the number of clusters.
@@ -116,6 +119,9 @@ def mean_interval(
     else:
         reach = float(distributions.t.ppf(0.5 + LEVEL / 2, groups - 1)) * stderr if groups > 1 else math.inf
         low, high = mean - reach, mean + reach
+    if bounds and stderr == 0 and not _binary(x):
+        scale = bounds[1] - bounds[0]
+        low, high = (bounds[0] + scale * share for share in wilson((mean - bounds[0]) / scale, groups))
     if bounds:
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(n, mean, stderr, low, high)
@@ -168,7 +174,8 @@ def paired(
 
     0/1 values without clusters: Tango's score interval and the exact McNemar test. Otherwise: percentile bootstrap
     and sign-flip permutation test, both over whole clusters, seeded. The bootstrap alone would give an interval of
-    width zero to two models that agree on the few items there are. Raises ValueError when the lengths differ.
+    width zero to two models that agree on the few items there are, or differ alike on all: then it is as wide as
+    Tango's of so many items that did not change. Raises ValueError when the lengths differ.
 
     Source: Tango 1998, Statistics in Medicine 17:891; McNemar 1947, doi:10.1007/BF02295996.
     """
@@ -184,6 +191,9 @@ def paired(
         p_value = _mcnemar(fixed, broken)
     else:
         low, high = _bootstrap(d, names, seed)
+        if low == high:  # items that all differ alike do not show how others would
+            groups = n if names is None else int(names.max()) + 1
+            low, high = (max(-1.0, min(1.0, difference + edge)) for edge in _tango(0, 0, groups))
         p_value = _sign_flips(d / n, names, seed)
     return PairedDifference(n, difference, _stderr(d, names), low, high, p_value, fixed, broken)
 
@@ -354,17 +364,28 @@ class Corrected:
     worth: float
     """Human labels that would give the same interval without the judge, for each one that there is."""
 
+    def with_known(self, value: float, count: int, of: int) -> Corrected:
+        """The same over the `of` items and `count` others whose value is known to all, such as ties."""
+        share = of / (of + count)
+
+        def mixed(one: Estimate) -> Estimate:
+            mean, low, high = (share * part + (1 - share) * value for part in (one.mean, one.low, one.high))
+            return Estimate(one.n, mean, share * one.stderr, low, high)
+
+        return replace(self, estimate=mixed(self.estimate), humans=mixed(self.humans), judge=mixed(self.judge))
+
 
 def prediction_powered(human: Sequence[float], judged: Sequence[float], rest: Sequence[float]) -> Corrected:
     """The human mean of all items, of which people have labelled a few and a judge all.
 
     mean(human) + trust (mean(rest) - mean(judged)), which is unbiased whatever the judge does, with the trust that
-    makes its variance smallest. Interval: normal, from n labelled and N other items.
+    makes its variance smallest. Interval: Student's t with n - 1, from n labelled and N other items, within 0 and 1.
+    Where nothing varies it is Wilson's of n items, and where there are no others the judge has no part in it.
 
     Args:
-        human, judged: labels of the same n items. rest: the judge's labels of the N others.
+        human, judged: labels from 0 to 1 of the same n items. rest: the judge's labels of the N others.
     Raises:
-        ValueError: for fewer than two labelled items, or none that only the judge saw.
+        ValueError: for fewer than two labelled items.
     Source:
         Prediction-powered inference with power tuning, arXiv:2311.01453, eq. for means: trust is
         cov(human, judged) / ((1 + n/N) var(judge)).
@@ -375,15 +396,19 @@ def prediction_powered(human: Sequence[float], judged: Sequence[float], rest: Se
     n, others = len(h), len(r)
     spread = float(np.concatenate([j, r]).var(ddof=1))
     together = float(np.cov(h, j, ddof=1)[0, 1])
-    trust = min(1.0, max(0.0, together / ((1 + n / others) * spread))) if spread > 0 else 0.0
-    mean = float(h.mean() + trust * (r.mean() - j.mean()))
+    trust = min(1.0, max(0.0, together / ((1 + n / others) * spread))) if spread > 0 and others else 0.0
+    mean = float(h.mean() + (trust * (r.mean() - j.mean()) if others else 0.0))
     variance = (
-        float((h - trust * j).var(ddof=1)) / n + trust**2 * (float(r.var(ddof=1)) if others > 1 else 0.0) / others
+        float((h - trust * j).var(ddof=1)) / n
+        + trust**2 * (float(r.var(ddof=1)) if others > 1 else 0.0) / max(1, others)
     )
-    stderr, alone = math.sqrt(variance), mean_interval(list(h))
+    stderr, alone = math.sqrt(variance), mean_interval(list(h), bounds=UNIT)
     worth = (alone.stderr / stderr) ** 2 if stderr > 0 else 1.0
-    estimate = Estimate(n, mean, stderr, mean - Z * stderr, mean + Z * stderr)
-    return Corrected(estimate, alone, mean_interval([*j, *r]), float(j.mean() - h.mean()), trust, worth)
+    mean = min(1.0, max(0.0, mean))
+    reach = float(distributions.t.ppf(0.5 + LEVEL / 2, n - 1)) * stderr
+    low, high = (max(0.0, mean - reach), min(1.0, mean + reach)) if stderr > 0 else wilson(mean, n)
+    judge = mean_interval([*j, *r], bounds=UNIT)
+    return Corrected(Estimate(n, mean, stderr, low, high), alone, judge, float(j.mean() - h.mean()), trust, worth)
 
 
 # ---------------------------------------------------------------------------------------- what k of n samples are worth

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from burnish.errors import DataError
 from burnish.types import Message
-from burnish.workspace import disk_error
+from burnish.workspace import disk_error, file_digest
 
 Winner = Literal["model_a", "model_b", "tie", "tie (bothbad)"]
 WINNERS: tuple[str, ...] = get_args(Winner)
@@ -205,6 +205,15 @@ class VoteStore:
         with self._lock, self._errors():
             return int(self._db.execute("SELECT count(*) FROM votes").fetchone()[0])
 
+    def digest(self) -> str:
+        """A hash of all votes. The file's own bytes do not tell them: new votes wait in SQLite's log beside it."""
+        content = hashlib.blake2b(digest_size=16)
+        query = "SELECT battle, model_a, model_b, winner, judge, anony FROM votes ORDER BY number"
+        with self._errors(), closing(self._connect()) as db:
+            for row in db.execute(query):
+                content.update("\x1f".join(map(str, row)).encode() + b"\x1e")
+        return content.hexdigest()
+
     def latest(self, limit: int, skip: int = 0) -> list[Vote]:
         """The newest votes first, without their conversations."""
         columns = ", ".join(COLUMNS[:-2])
@@ -281,3 +290,14 @@ def turns_text(turns: tuple[Message, ...]) -> str:
 def turns_from_text(text: str) -> tuple[Message, ...]:
     """Inverse of `turns_text`."""
     return tuple(Message(row["role"], row["content"]) for row in json.loads(text)) if text else ()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a database, so that it may hold votes."""
+    with path.open("rb") as stream:
+        return stream.read(15) == b"SQLite format 3"
+
+
+def content_digest(path: Path) -> str:
+    """A hash of the votes, or of the bytes of a file that is none of votes."""
+    return VoteStore(path).digest() if is_store(path) else file_digest(path)

@@ -76,7 +76,7 @@ class Pairwise(Config):
 
     def _read(self, engine: Engine, asked: Sequence[Prompt]) -> list[tuple[float | None, str | None]]:
         """How sure the judge is of the answer that was shown first, or why that cannot be said."""
-        options = LETTERS if by_logprob(self.by, engine) else None
+        options = LETTERS if by_logprob(self.by, engine, LETTERS) else None
         return [_said(reply) for reply in ask(engine, asked, options, Sampling(self.max_tokens))]
 
 

@@ -26,9 +26,14 @@ def request(item: Example, with_reference: bool = True) -> str:
     return text + f"\nReference answer:\n{item.target}\n" if with_reference and item.target else text
 
 
-def by_logprob(by: By, engine: Engine) -> bool:
-    """Whether to read the verdict from probabilities."""
-    return by == "logprob" or (by == "auto" and engine.gives_logprobs)
+def by_logprob(by: By, engine: Engine, options: Sequence[str]) -> bool:
+    """Whether to read the verdict from the probabilities of these replies."""
+    return by == "logprob" or (by == "auto" and engine.gives_logprobs and _told_apart(engine, options))
+
+
+def _told_apart(engine: Engine, options: Sequence[str]) -> bool:
+    """Whether an engine scores these options: some know a reply's first token alone."""
+    return not engine.first_token_only or len({option[:1] for option in options}) == len(options)
 
 
 def ask(engine: Engine, asked: Sequence[Prompt], options: Sequence[str] | None, sampling: Sampling
@@ -51,6 +56,8 @@ def ask(engine: Engine, asked: Sequence[Prompt], options: Sequence[str] | None, 
 
 
 def _or_why(reply: Completion | list[Scored]) -> Completion | list[Scored] | str:
+    if not reply:
+        return "the judge gave no reply: the request failed"
     if isinstance(reply, Completion) and reply.stop is StopReason.FAILED:
         return f"the judge gave no reply: {reply.text}"
     return reply

@@ -78,7 +78,7 @@ class Pointwise(Config):
 
     def _rated(self, engine: Engine, asked: Sequence[Prompt]) -> list[Score]:
         ratings = [f"[[{rating}]]" for rating in range(1, self.scale + 1)]
-        options = ratings if by_logprob(self.by, engine) else None
+        options = ratings if by_logprob(self.by, engine, ratings) else None
         return [self._read(reply) for reply in ask(engine, asked, options, Sampling(self.max_tokens))]
 
     def _read(self, reply: Completion | list[Scored] | str) -> Score:

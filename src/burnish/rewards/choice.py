@@ -7,11 +7,16 @@ import re
 from pydantic import Field
 
 from burnish.config import Config
-from burnish.rewards.parts import broken, marked_answer, unread, verdict
+from burnish.rewards.parts import broken, marked_answer, unframed, unread, verdict
 from burnish.types import Example, Score
 
-ALONE = re.compile(r"(?<![A-Za-z'])(?![AI]\s+[a-z])([A-Z])(?![A-Za-z'])")
-"""A letter by itself; 'A dog' and 'I think' are words."""
+WHY = "(?:because|since|as|for|due|which|and)\\b"
+ALONE = re.compile(rf"(?<![A-Za-z'])(?![AI]\s+(?!{WHY})[a-z])([A-Z])(?![A-Za-z'])")
+"""A letter by itself; 'A dog' and 'I think' are words, 'A because' is not."""
+LISTED = re.compile(r"\W*([A-Za-z])[).:]")
+"""A letter as lists are lettered: 'b) Paris', '(B) Paris'."""
+BARE = re.compile(r"[\s(*_]*([A-Z])(?:[).:*_]|\s*(?:\n|$))|\s*\(?([a-z])\)")
+"""A text that is a letter, or begins with one as lists do."""
 
 
 class Choice(Config):
@@ -31,7 +36,10 @@ class Choice(Config):
         marked = marked_answer(text)
         if marked is None:
             # Without a mark only a bare letter counts, 'B' or 'B) Paris': the A of 'A dog' is not a choice.
-            bare = re.match(r"\s*\(?([A-Z])(?:[).:]|\s*$)", text)
-            return bare.group(1) if bare and bare.group(1) in self.letters else None
+            bare = BARE.match(unframed(text))
+            letter = (bare[1] or bare[2]).upper() if bare else ""
+            return letter if letter and letter in self.letters else None
+        if (listed := LISTED.match(marked)) and listed[1].upper() in self.letters:
+            return listed[1].upper()
         found = ALONE.findall(marked.upper() if len(marked) <= 3 else marked)
         return next((str(letter) for letter in found if letter in self.letters), None)

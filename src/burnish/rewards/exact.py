@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.config import Config
-from burnish.rewards.parts import broken, marked_answer, tidy, unread, verdict
+from burnish.rewards.parts import broken, marked_answer, tidy, unframed, unread, verdict
 from burnish.types import Example, Score
 
 
@@ -27,4 +27,4 @@ class Exact(Config):
             lines = [line for line in text.splitlines() if line.strip()]
             marked = marked_answer(text)
             text = marked if marked is not None else lines[-1] if lines else ""
-        return tidy(text, ignore_case=self.ignore_case)
+        return tidy(unframed(text), ignore_case=self.ignore_case)

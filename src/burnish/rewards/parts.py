@@ -8,18 +8,30 @@ from decimal import Decimal, InvalidOperation
 from burnish.types import Score
 
 MARKED = re.compile(r"answer\s*(?:is\b\s*[:=]?|[:=])\s*(.*)", re.IGNORECASE)
+BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+"""LaTeX's frame around a final answer, with one level of braces in it."""
 WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-NUMBER = re.compile(rf"[-+]?(?:{WHOLE}(?:\.\d+)?|\.\d+)(?:\s*/\s*{WHOLE})?")
+NUMBER = re.compile(rf"[-+]?(?:{WHOLE}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\d)|\s*/\s*{WHOLE})?")
 AROUND = " .,;:!?\"'`\u201c\u201d\u2018\u2019"
 """What may stand around an answer without being part of it; signs and brackets are part of it."""
 
 
+def unframed(text: str) -> str:
+    """A text without LaTeX's frames, and with a hyphen for the minus sign."""
+    return BOXED.sub(r"\1", text).replace("\u2212", "-")
+
+
 def marked_answer(text: str) -> str | None:
-    """What follows the last `####`, or else the last 'Answer:' or 'answer is', up to the end of its line."""
+    """What follows the last `####`, or else the last 'Answer:' or 'answer is', up to the end of its line. Bold stars
+    that began before the mark, or end behind the answer, are left out."""
+    text = unframed(text)
     if "####" in text:
         return text.rpartition("####")[2].strip().partition("\n")[0].strip()
     found = MARKED.findall(text)
-    return str(found[-1]).strip() if found else None
+    if not found:
+        return None
+    answer = str(found[-1])
+    return (answer.replace("**", "", 1) if answer.count("**") % 2 else answer).strip()
 
 
 def final_number(text: str) -> Decimal | None:
@@ -39,7 +51,7 @@ def final_number(text: str) -> Decimal | None:
 def numbers(text: str) -> list[str]:
     """Every number as written. A minus sign belongs to a number unless it follows another one, as in `9-4`."""
     found = []
-    for match in NUMBER.finditer(text.replace("$", "")):
+    for match in NUMBER.finditer(unframed(text).replace("$", "")):
         written = match.group().rstrip(",")
         before = match.string[: match.start()].rstrip()
         follows = before[-1:].isalnum() or before[-1:] == ")"

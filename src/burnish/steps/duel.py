@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from burnish.data.io import read_examples
-from burnish.errors import Problem
+from burnish.errors import BurnishError, Problem
+from burnish.evaluation.votes import content_digest
 from burnish.judges import JUDGES
 from burnish.steps.base import BASE, SUITE, Expectation, Inputs, ModelRefs, Phase, Running, Step, View
 from burnish.steps.measure import Decoding, Judged, Measure, check_models, count_usage
-from burnish.workspace import file_digest
 
 if TYPE_CHECKING:
     from burnish.evaluation.duels import Duel
@@ -37,6 +37,8 @@ class DuelStep(Decoding):
     """The judge: {model: $reward} or {model: org/name, how: pairwise}."""
     labels: str | None = None
     """Human labels of some pairs: an arena's file of votes, or rows of {prompt, model, baseline, preference}."""
+    names: dict[str, str] = Field(default_factory=dict)
+    """What models are called in the labels where that is not their name here: {base: pebble, dpo: mine:dpo}."""
     retest: int = Field(default=50, ge=0)
     """So many pairs are judged a second time."""
     null: int = Field(default=50, ge=0)
@@ -63,14 +65,22 @@ class DuelStep(Decoding):
         return {"scores": scores, "suite": [SUITE + self.suite], "judge": [self.judge.model]}
 
     def content(self) -> dict[str, Any]:
-        return {"models": self._labels(), "how": self.judge.how, "retest": self.retest, "null": self.null}
+        return {"models": self._labels(), "how": self.judge.how, "retest": self.retest, "null": self.null,
+                "names": self.names}
 
     def outside(self) -> list[str]:
-        return [file_digest(Path(self.labels))] if self.labels else []
+        return [content_digest(Path(self.labels))] if self.labels else []
 
     def check(self, view: View) -> Iterator[Problem]:
         if self.labels and not Path(self.labels).is_file():
             yield Problem(f"no such file: {self.labels}", "labels", "paths are relative to the current folder")
+        elif self.labels:
+            from burnish.evaluation.duels import read_labels
+
+            try:
+                read_labels(Path(self.labels))
+            except BurnishError as error:
+                yield Problem(f"{error.where or self.labels}: {error.what}", "labels", error.hint)
         yield from check_models(view, [self.judge.model], "judge.model", scores=True)
 
     def expect(self, view: View) -> Expectation:
@@ -85,7 +95,7 @@ class DuelStep(Decoding):
 
         items = read_examples(inputs.artifact("suite").file("items.jsonl"))
         answers = [read_outcomes(artifact.file("outcomes.jsonl")) for artifact in inputs.artifacts("scores")]
-        labels = read_labels(Path(self.labels)) if self.labels else None
+        labels = read_labels(Path(self.labels), self.names) if self.labels else None
         engine = open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
         judge = JUDGES.build(self.judge.how or ("reward" if isinstance(engine, RewardEngine) else "pairwise"))
         duels = [

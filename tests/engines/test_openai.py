@@ -15,8 +15,10 @@ pytest.importorskip("openai")
 
 from burnish.engines.openai import OpenAIEngine
 from burnish.errors import ConfigError, EngineError
+from burnish.judges.pairwise import Pairwise
+from burnish.judges.pointwise import Pointwise
 from burnish.models.locate import is_url
-from burnish.types import Message, Sampling, StopReason
+from burnish.types import Example, Message, Sampling, StopReason
 
 Answer = Callable[[dict[str, Any]], tuple[int, Any]]
 
@@ -141,3 +143,33 @@ def test_names() -> None:
     assert is_url("https://x/v1#m") and not is_url("./model") and not is_url("org/model")
     with pytest.raises(ConfigError, match="names a server and no model"):
         OpenAIEngine("http://localhost:8000/v1")
+
+
+def test_a_server_that_answers_once_whatever_n_is_asked_again(server: Server) -> None:
+    server.answer = lambda body: (200, reply(f"seed {body['seed']}"))
+    (group,) = OpenAIEngine(server.ref).generate(["a"], Sampling(4, temperature=1.0, seed=5), n=3)
+    assert [one.text for one in group] == ["seed 5", "seed 6", "seed 7"]
+
+
+@pytest.mark.parametrize("choices", [None, []])
+def test_a_reply_without_answers_is_a_failed_request(choices: Any, server: Server) -> None:
+    server.answer = lambda body: (200, {**reply("x"), **({"choices": choices} if "bad" in str(body) else {})})
+    found = OpenAIEngine(server.ref, retries=0).generate(["bad", "good"], Sampling(4))
+    assert [group[0].stop is StopReason.FAILED for group in found] == [True, False]
+
+
+def test_one_failed_request_leaves_the_other_choices(server: Server) -> None:
+    server.answer = lambda body: (500, {}) if "bad" in str(body) else (200, reply("A", top={"A": 0.6, "B": 0.3}))
+    engine = OpenAIEngine(server.ref, retries=0)
+    bad, good = engine.choices(["bad", "good"], [("A", "B")] * 2)
+    assert bad == [] and good[0].logprob == pytest.approx(math.log(0.6)) and good[0].begins
+    verdicts = Pairwise().compare(engine, [Example(one, (Message("user", one),)) for one in ("bad", "good")], ["x"] * 2,
+                                  ["y"] * 2)  # fmt: skip
+    assert verdicts[0].preference is None and "the request failed" in str(verdicts[0].error)
+    assert verdicts[1].preference is not None
+
+
+def test_ratings_are_read_from_text_where_only_first_tokens_are_known(server: Server) -> None:
+    server.answer = lambda body: (200, reply("Rating: [[7]]", top={"A": 0.5}))
+    ((score,),) = Pointwise(by="auto").score(OpenAIEngine(server.ref), [Example("a", (Message("user", "a"),))], [["x"]])
+    assert score.answer == "7"

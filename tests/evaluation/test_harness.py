@@ -20,7 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from burnish.evaluation import harness
-from burnish.evaluation.harness import Harness, evaluate_tasks
+from burnish.evaluation.harness import Harness, evaluate_tasks, outcomes_of
 
 SHOTS = "the quick brown fox jumps over the lazy dog. What is 17 plus 25? The answer is 42. "
 
@@ -132,3 +132,17 @@ def test_errors_of_tasks_speak(tasks: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").unlink()
     with pytest.raises(EvaluationError, match="the tasks cannot be run"):
         evaluate_tasks(engine, ["burnish_animals"], own=tasks)
+
+
+def test_a_document_counts_once_however_it_is_read() -> None:
+    def sample(number: int, how: str, value: float) -> dict[str, Any]:
+        return {"doc_id": number, "filter": how, "metrics": ["loss", "exact_match"], "exact_match": value, "loss": 3.0}
+
+    found = outcomes_of({
+        "samples": {"gsm8k": [sample(n, how, value) for n in range(2)
+                              for how, value in (("strict-match", 0.0), ("flexible-extract", 1.0))],
+                    "lambada": [sample(0, "none", 1.0) | {"metrics": ["loss"]}]},
+        "higher_is_better": {"gsm8k": {"loss": False, "exact_match": True}, "lambada": {"loss": False}},
+    })  # fmt: skip
+    assert [(one.id, one.score.value) for one in found[:2]] == [("gsm8k/0", 0.0), ("gsm8k/1", 0.0)]
+    assert len(found) == 3 and found[2].score.error == "of its metrics less is better"

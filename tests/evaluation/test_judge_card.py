@@ -178,3 +178,18 @@ def test_the_correction_is_unbiased_and_its_interval_holds() -> None:
     assert 0.91 < np.mean(inside) < 0.99
     assert np.mean(naive) < 0.3  # the judge alone is surely wrong
     assert np.mean(widths) > 2  # each human label is worth more than two
+
+
+def test_labels_of_everything_are_the_answer() -> None:
+    found = prediction_powered([1.0] * 9 + [0.0], [0.0] * 10, [])
+    assert (found.estimate.mean, found.trust) == (0.9, 0.0)
+    assert found.estimate.high == 1.0  # 0.9 + t(9) 0.1 is beyond the scale
+
+
+def test_labels_that_agree_leave_room() -> None:
+    # Wilson's interval of 10 of 10: 1 / (1 + 1.96^2 / 10) = 0.7225
+    found = prediction_powered([1.0] * 10, [1.0] * 10, [1.0] * 30)
+    assert (found.estimate.low, found.estimate.high) == (pytest.approx(0.7225, abs=1e-4), 1.0)
+    # half of the items are ties to anybody: 0.5 x 0.7225 + 0.5 x 0.5
+    assert found.with_known(0.5, 40, 40).estimate.low == pytest.approx(0.6112, abs=1e-4)
+    assert found.with_known(0.5, 40, 40).estimate.mean == 0.75

@@ -9,7 +9,18 @@ import pytest
 
 from burnish.errors import EvaluationError
 from burnish.evaluation import ranking
-from burnish.evaluation.ranking import CENTER, PRIOR, SCALE, Battles, battles, most_telling, rank
+from burnish.evaluation.ranking import (
+    CENTER,
+    FEW,
+    PRIOR,
+    SCALE,
+    Battles,
+    battles,
+    known_voters,
+    most_telling,
+    rank,
+    win_rate,
+)
 from burnish.evaluation.style import counts, with_style
 
 Row = tuple[str, str, float, str]
@@ -168,3 +179,13 @@ def test_a_million_votes_are_counted_by_pair() -> None:
 def test_votes_that_cannot_be_counted(rows: list[Row], message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         battles(rows)
+
+
+def test_one_voter_tells_nothing_of_voters() -> None:
+    rows = [("new", "base", float(k < 7), "me") for k in range(10)]
+    kept, voters = known_voters(rows)
+    assert voters == 1 and {voter for *_, voter in kept} == {""}
+    wins = win_rate(rank(battles(kept)), "new", "base")
+    assert wins.low < 0.5 < wins.mean  # 7 of 10 is no proof
+    many = [("new", "base", 1.0, f"voter {k}") for k in range(FEW)]
+    assert known_voters(many) == (many, FEW)

@@ -334,3 +334,15 @@ def test_outcomes_come_back_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.jsonl"
     path.write_text("".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes), encoding="utf-8")
     assert read_outcomes(path) == outcomes
+
+
+def test_options_of_which_the_beginning_is_known_are_not_weighed_by_length() -> None:
+    class Begins(Scripted):
+        def choices(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[Scored]]:
+            return [[] if n else [Scored(-0.5, 1, begins=True), Scored(-1.2, 1, begins=True)]
+                    for n in range(len(prompts))]  # fmt: skip
+
+    items = [choice(n, "hen", ("hen", "a very long animal")) for n in range(2)]
+    first, failed = evaluate(Begins(["x"]), items, Sampling(), label="m")
+    assert first.text == "hen" and first.score.value == 1.0
+    assert failed.score.value is None and failed.score.error == "the request failed"

@@ -71,3 +71,9 @@ def test_evidence_of_each_kind() -> None:
     assert from_judge("j", wins, CLEAN).counts
     corrected = from_corrected("j", prediction_powered([1.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 1.0], [1.0] * 50))
     assert corrected.counts and corrected.lead > 0
+
+
+def test_a_gain_on_three_items_is_no_gain() -> None:
+    few = from_benchmark("dev", paired([0.1, 0.2, 0.3], [0.2, 0.4, 0.4]))
+    assert few.low > 0 and few.p_value is not None and few.p_value > 0.05
+    assert few.finding == "unclear" and decide("new", "base", [few]).action == "collect more"

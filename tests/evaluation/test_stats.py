@@ -217,3 +217,19 @@ def test_one_of_k_is_plain_sampling() -> None:
     values = [1.0, 0.0, 0.0, 1.0, 1.0]
     assert stats.majority_at_k(["a", "b", None, "a", "c"], values, 1) == pytest.approx(0.6)
     assert stats.best_of_k([5.0, 4.0, 3.0, 2.0, 1.0], values, 1) == pytest.approx(0.6)
+
+
+def test_equal_values_leave_room() -> None:
+    # Wilson's interval of 5 of 10: 0.5 +- 1.96 sqrt(0.25 / 10 + 1.96^2 / 400) / (1 + 1.96^2 / 10) = 0.5 +- 0.2634
+    found = stats.mean_interval([0.5] * 10, bounds=(0.0, 1.0))
+    assert (found.low, found.high) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert stats.mean_interval([4.0] * 10, bounds=(1.0, 7.0)).low == pytest.approx(1 + 6 * 0.2366, abs=1e-3)
+
+
+def test_differences_that_are_all_alike_leave_room() -> None:
+    # Tango's interval when none of n items changed: +- 1.96^2 / (n + 1.96^2)
+    reach = 3.8415 / (4 + 3.8415)
+    found = stats.paired([0.25] * 4, [0.25] * 4)
+    assert (found.low, found.high) == (pytest.approx(-reach, abs=1e-3), pytest.approx(reach, abs=1e-3))
+    up = stats.paired([0.25] * 4, [0.5] * 4)
+    assert up.low < 0 < up.high == pytest.approx(0.25 + reach, abs=1e-3)

@@ -16,7 +16,7 @@ import pytest
 
 from burnish.errors import DataError, WorkspaceError
 from burnish.evaluation.lmarena import Ids, export_votes, import_votes, row_of, vote_from_row
-from burnish.evaluation.votes import WINNERS, Vote, VoteStore, Winner
+from burnish.evaluation.votes import WINNERS, Vote, VoteStore, Winner, content_digest
 from burnish.types import Message
 
 TALK = (Message("user", "2+2?"), Message("assistant", "4, \"four\"\nor 四"))  # fmt: skip
@@ -310,3 +310,12 @@ def test_rows_are_lmarenas() -> None:
     row = row_of(replace(vote("b1"), conversation_b=()))
     assert set(ARENA_ROW) - {"question_id"} < set(row)
     assert row["conversation_a"][0] == {"role": "user", "content": "2+2?"}
+
+
+def test_the_digest_sees_votes_that_wait_in_the_log(votes: VoteStore) -> None:
+    before, bytes_before = content_digest(votes.path), votes.path.read_bytes()
+    votes.add(Vote("late", "a", "b", "model_a", "me", 1, True, "en", None, (), ()))
+    assert votes.path.read_bytes() == bytes_before and content_digest(votes.path) != before
+    after = content_digest(votes.path)
+    VoteStore(votes.path).close()
+    assert content_digest(votes.path) == after

@@ -86,10 +86,22 @@ def test_an_item_without_a_usable_target_is_unscored(name: str) -> None:
         ("1,2,3", "3"),
         ("12,3456", "3456"),
         ("Answer = 8", "8"),
+        ("The answer is \u22125.", "-5"),
+        ("12 \u2212 4", "4"),
+        ("1.5e3 grams", "1500"),
+        ("2E-3", "0.002"),
+        ("so \\boxed{42}.", "42"),
+        ("**Answer:** 7", "7"),
     ],
 )
 def test_numeric_reads(text: str, answer: str) -> None:
     assert grade(item("numeric", {}, "1"), text).answer == answer
+
+
+@pytest.mark.parametrize("text", ["**Answer:** Paris", "**Answer: Paris**", "Answer: \\boxed{Paris}", "Answer: **Paris**",
+                                  "It is\n**Paris**", "Answer: Paris."])  # fmt: skip
+def test_exact_reads(text: str) -> None:
+    assert grade(item("exact", {"last_line": True}, "Paris"), text).value == 1.0
 
 
 def test_numeric_tolerance_is_absolute() -> None:
@@ -114,6 +126,14 @@ def test_numeric_tolerance_is_absolute() -> None:
         ("The answer is, I think, B", "B"),
         ("Answer: I", "I"),
         ("The answer is a tie", None),
+        ("**B**", "B"),
+        ("B\n\nBecause it is.", "B"),
+        ("The answer is A because it is.", "A"),
+        ("The answer is b) elk", "B"),
+        ("**Answer: C**", "C"),
+        ("(b) elk", "B"),
+        ("I think it is a moose", None),
+        ("\\boxed{D}", "D"),
     ],
 )
 def test_choice_reads(text: str, answer: str | None) -> None:

@@ -49,7 +49,6 @@ class Engine(Protocol):
     @property
     def first_token_only(self) -> bool:
         """Whether `choices` tells options apart by their first token alone."""
-        ...
 
     @property
     def template_hash(self) -> str:

@@ -390,7 +390,7 @@ def prediction_powered(human: Sequence[float], judged: Sequence[float], rest: Se
         Prediction-powered inference with power tuning, arXiv:2311.01453, eq. for means: trust is
         cov(human, judged) / ((1 + n/N) var(judge)).
     """
-    h, j, r = _vector(human), _vector(judged), _vector(rest)
+    h, j, r = _vector(human), _vector(judged), np.asarray(rest, dtype=np.float64)
     if len(h) != len(j) or len(h) < 2:
         raise ValueError(f"{len(h)} human labels and {len(j)} verdicts on the same items: two at least are needed")
     n, others = len(h), len(r)

@@ -122,6 +122,9 @@ def test_held_out_looks_are_counted_and_end(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="looked at 2 times"):
         store.count_look("suite-1", 2)
     assert store.looks("suite-1") == 2 and store.looks("suite-2") == 0
+    assert store.allowed_looks("suite-1") == 2 and store.allowed_looks("suite-2") is None
+    (tmp_path / "looks.json").write_text('{"suite-3": 1}')  # as stores were written before
+    assert store.looks("suite-3") == 1 and store.allowed_looks("suite-3") is None
 
 
 def test_time_of_killed_attempts_is_kept(tmp_path: Path) -> None:

@@ -232,26 +232,32 @@ class Workspace:
 
     def looks(self, suite_id: str) -> int:
         """How often a suite's items have been scored by a trained model so far."""
-        return int(self._looks().get(suite_id, 0))
+        return int(self._looks().get(suite_id, {}).get("spent", 0))
+
+    def allowed_looks(self, suite_id: str) -> int | None:
+        """How many looks a recipe has allowed; None when none has held the suite out so far."""
+        allowed: int | None = self._looks().get(suite_id, {}).get("allowed")
+        return allowed
 
     def count_look(self, suite_id: str, allowed: int) -> int:
         """Spend one look and return the number spent. Raises WorkspaceError when none is left."""
         with self.lock("looks"):
             counts = self._looks()
-            spent = int(counts.get(suite_id, 0))
+            spent = int(counts.get(suite_id, {}).get("spent", 0))
             if spent >= allowed:
                 raise WorkspaceError(
                     f"the held-out suite {suite_id} was looked at {spent} times, and {allowed} looks are allowed",
                     where=str(self.root / "looks.json"),
                     hint="decide on the dev suite; each further look would turn the held-out suite into a dev suite",
                 )
-            counts[suite_id] = spent + 1
+            counts[suite_id] = {"spent": spent + 1, "allowed": allowed}
             write_atomic(self.root / "looks.json", json.dumps(counts, indent=2) + "\n")
             return spent + 1
 
     def _looks(self) -> dict[str, Any]:
         path = self.root / "looks.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        kept = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return {name: {"spent": one} if isinstance(one, int) else one for name, one in kept.items()}  # once a number
 
     # -- runs
 

@@ -43,6 +43,32 @@ def test_compare_says_what_it_cannot_find(what: list[str], message: str, finishe
     assert said.code != 0 and message in said.err and "Traceback" not in said.err
 
 
+@pytest.mark.parametrize("line", [b'{"id": "a"}', b"{", b"\n", b"[1]", b'{"id": "\xe9"}'])
+def test_compare_says_which_row_is_no_answer(line: bytes, burnish: Burnish, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_bytes(line + b"\n")
+    said = burnish("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--store", tmp_path / "store")
+    assert said.code == 1 and "a.jsonl:1\n" in said.err and "a row is no answer" in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["eval", "pebble", "--tasks", "pebble-facts", "--shots", "5"], "--shots belongs to --lm-eval"),
+        (["eval", "pebble", "--tasks", "pebble-facts", "--save", "x"], "--save belongs to --lm-eval"),
+        (["eval", "pebble", "--lm-eval", "mmlu", "--judge", "x"], "--judge has no part in --lm-eval"),
+        (["eval", "new", "rows.jsonl", "--limit", "3"], "--limit has no part in `eval new`"),
+        (["eval", "pebble", "pebble", "--tasks", "pebble-facts"], "'pebble' is named twice"),
+        (["compare", "pebble", "x", "--tasks", "pebble-facts", "--suite", "dev"], "leave one of them out"),
+        (["judge", "pebble", "--pairs", "x", "--with", "{pointwise"], "not valid YAML"),
+        (["judge", "pebble", "--pairs", "x", "--with", "{pointwise: {scale: 1}}"], "scale"),
+    ],
+)
+def test_options_of_which_nothing_would_come_are_refused(asked: list[str], message: str, burnish: Burnish) -> None:
+    said = burnish(*asked)
+    assert said.code == 2 and message in said.err and "Traceback" not in said.err
+
+
 def test_leaderboard(burnish: Burnish, tmp_path: Path) -> None:
     file = tmp_path / "judged.jsonl"
     rows = [{"instruction": f"q{k}", "model": model, "output": f"{model} {k}" if model != "null" else "me!",

@@ -323,6 +323,8 @@ def test_looks_belong_to_the_items(tmp_path: Path, store: Workspace) -> None:
     other = tiny.tiny_model("llama", tmp_path / "other", seed=5)
     run(recipe, store, f"steps.scores.models=[base, {other}]")
     assert store.looks(items) == 5, "a folder that is not the base counts"
+    run(recipe, store, f"steps.scores.models=[base, {other}]", "suites.hard.looks=null", "steps.scores.max_tokens=7")
+    assert store.looks(items) > 5, "a recipe that does not hold the items out is counted by the one that did"
 
 
 def test_no_look_is_left(tmp_path: Path, store: Workspace) -> None:

@@ -98,8 +98,10 @@ def test_numeric_reads(text: str, answer: str) -> None:
     assert grade(item("numeric", {}, "1"), text).answer == answer
 
 
-@pytest.mark.parametrize("text", ["**Answer:** Paris", "**Answer: Paris**", "Answer: \\boxed{Paris}", "Answer: **Paris**",
-                                  "It is\n**Paris**", "Answer: Paris."])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["**Answer:** Paris", "**Answer: Paris**", "Answer: \\boxed{Paris}", "Answer: **Paris**", "It is\n**Paris**"],
+)
 def test_exact_reads(text: str) -> None:
     assert grade(item("exact", {"last_line": True}, "Paris"), text).value == 1.0
 

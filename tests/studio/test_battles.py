@@ -17,7 +17,7 @@ from burnish.engines.scripted import Scripted
 from burnish.errors import ConfigError, DataError, EngineError
 from burnish.evaluation.votes import VoteStore
 from burnish.studio import view
-from burnish.studio.battles import Arena, Battle
+from burnish.studio.battles import LEFT, Arena, Battle
 from burnish.studio.contestants import LiveModels, ReadyAnswers, read_answers
 from burnish.types import Message, Sampling
 
@@ -136,6 +136,15 @@ def test_messages_that_are_not_put_to_the_models(votes: VoteStore) -> None:
     asked(here, "ann")
     here.vote("ann", battle.id, "tie")
     assert here.ask("ann", battle.id, "One more?") == "This round is over."
+
+
+def test_a_battle_that_was_left_counts_for_a_while(votes: VoteStore) -> None:
+    now = [1000.0]
+    here = arena(votes, clock=lambda: now[0])
+    here.begin("ann")
+    assert here._open("ben").sum() == 2
+    now[0] += LEFT + 1
+    assert here._open("ben").sum() == 0
 
 
 def test_a_quick_voter_is_asked_to_wait(votes: VoteStore) -> None:

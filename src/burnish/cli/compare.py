@@ -52,6 +52,9 @@ def command(
     from burnish.evaluation.report.compared import comparison_page, lines, sentences
 
     opened = open_store(store)
+    if suite and (tasks or data):
+        raise ConfigError("--suite names a suite of a run, and --tasks and --data score models now",
+                          hint="leave one of them out")  # fmt: skip
     if tasks or data:
         answers = _measured(opened, what, tasks, data, limit, max_tokens)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish.cli.options import AsJson, StorePath, model_path, open_store, print_json
+from burnish.cli.options import AsJson, StorePath, judge_setting, model_path, open_store, print_json
 from burnish.cli.scoring import chosen_tasks, scored
 from burnish.errors import ConfigError
 from burnish.workspace import Workspace
@@ -58,15 +58,22 @@ def command(
     from burnish.evaluation.tasks.author import Given
 
     about = Given(*(text or None for text in (kind, prompt, answer, choices, turns, tests, name)))
+    plain = {"--tasks": tasks, "--data": data, "--gsm8k": gsm8k, "--judge": judge, "--judge-with": judge_with}
+    harness = {"--shots": shots, "--chat": chat, "--lm-tasks": lm_tasks, "--save": save}
     if models[0] == "new":
         from burnish.cli.eval_new import Writing, new_task
 
         if len(models) != 2:
             raise ConfigError("`eval new` takes one file", hint="burnish eval new questions.jsonl")
+        _refuse({**plain, **harness, "--limit": limit, "--lm-eval": lm_eval}, "has no part in `eval new`")
         new_task(Path(models[1]), about, Writing(to, clean, force), as_json)
         return
     if about != Given() or to or clean or force:
         raise ConfigError("that option belongs to `burnish eval new FILE`", hint="burnish eval new questions.jsonl")
+    if len(set(models)) < len(models):
+        raise ConfigError(f"'{next(one for one in models if models.count(one) > 1)}' is named twice",
+                          hint="name each model once")  # fmt: skip
+    _refuse(plain if lm_eval else harness, "has no part in --lm-eval" if lm_eval else "belongs to --lm-eval TASKS")
     opened = open_store(store)
     if lm_eval:
         from burnish.cli.eval_harness import Asked, run_harness
@@ -91,18 +98,20 @@ def command(
     print(f"report: {found.report}")
 
 
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Raises ConfigError for the first option that was given, though nothing would come of it."""
+    for option, value in options.items():
+        if value not in (None, "", False):
+            raise ConfigError(f"{option} {why}", hint="see `burnish eval --help`")
+
+
 def _judge(store: Workspace, model: str, how: str) -> dict[str, Any]:
     """The judge as a setting of an evaluate step."""
-    import yaml
-
     if not model:
         if how:
             raise ConfigError("--judge-with says how a judge is asked, and none is named", hint="--judge MODEL")
         return {}
-    try:
-        asked = {"how": yaml.safe_load(how)} if how else {}
-    except yaml.YAMLError:
-        raise ConfigError(f"--judge-with {how}: not valid YAML", hint="'{pointwise: {by: logprob}}'") from None
+    asked = {"how": judge_setting("--judge-with", how)} if how else {}
     return {"judge": {"model": model_path(store, model, ("model", "reward_model")), **asked}}
 
 

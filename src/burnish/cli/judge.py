@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from burnish.cli.options import AsJson, StorePath, model_path, open_store, print_json
+from burnish.cli.options import AsJson, StorePath, judge_setting, model_path, open_store, print_json
 from burnish.workspace import write_atomic
 
 
@@ -31,16 +31,15 @@ def command(
     burnish judge http://localhost:8000/v1#qwen3-8b --pairs hh.jsonl.gz --with pairwise
     burnish judge quickstart:reward --pairs labelled.jsonl          # a trained reward model
     """
-    import yaml
-
     from burnish.engines.opening import open_judge
     from burnish.engines.reward import RewardEngine
     from burnish.evaluation.judging import card_lines, examine, read_labelled
     from burnish.judges import JUDGES
 
+    asked = judge_setting("--with", how) if how else None
     labelled = read_labelled(pairs, n)
     engine = open_judge(model_path(open_store(store), model, ("model", "reward_model")))
-    choice: Any = yaml.safe_load(how) if how else ("reward" if isinstance(engine, RewardEngine) else "pairwise")
+    choice = asked or ("reward" if isinstance(engine, RewardEngine) else "pairwise")
     card, compared = examine(JUDGES.build(choice), engine, labelled, retest=retest, null=null)
     if save:
         write_atomic(save, "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in compared))

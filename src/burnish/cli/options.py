@@ -80,3 +80,24 @@ def model_path(store: Workspace, name: str, kinds: Sequence[str] = ("model",)) -
     from burnish.steps.base import MODEL
 
     return str(artifact.file(MODEL))
+
+
+def judge_setting(option: str, text: str) -> Any:
+    """How a judge is asked, from an option's YAML. Raises ConfigError when it is no judge's setting."""
+    import yaml
+    from pydantic import ValidationError
+
+    from burnish.judges import JUDGES
+
+    example = "'{pointwise: {by: logprob}}'"
+    try:
+        choice = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{option} {text}: not valid YAML", hint=example) from None
+    try:
+        JUDGES.build(choice)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{option} {text}: {place}: {first['msg']}", hint=example) from None
+    return choice

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from burnish.evaluation.stats import Estimate, agreement, kappa, mean_interval
+from burnish.evaluation.stats import Estimate, agreement, cluster_names, kappa, mean_interval
 from burnish.types import Verdict
 
 LONGER = 1.1
@@ -96,12 +96,13 @@ def judge_card(judge: str, pairs: Sequence[Pair], null: Mapping[str, Sequence[Ve
     scored = [pair for pair in pairs if pair.verdict.preference is not None]
     broken = [pair.verdict.error or "" for pair in pairs if pair.verdict.preference is None]
     labelled = [pair for pair in scored if pair.human is not None]
+    twice = [pair for pair in scored if None not in pair.verdict.orders]
     found = JudgeCard(
         judge=judge, pairs=len(pairs), unscored=len(broken), why_unscored=broken[0] if broken else "",
         agreement=agreement(*_calls(labelled)) if labelled else None,
         kappa=_kappa_of(*_calls(labelled), labelled), longest_kappa=_longest(labelled),
-        flips=_mean([float(pair.verdict.flipped) for pair in scored]),
-        first_position=_mean([share for pair in scored for share in _first_position(pair)]),
+        flips=_mean([float(pair.verdict.flipped) for pair in scored], scored),
+        first_position=_mean([_first_position(pair) for pair in twice], twice),
         longer=_habit(scored, _length_sign), human_longer=_habit(labelled, _length_sign, human=True),
         lists=_habit(scored, _list_sign), own=_own(labelled, own_model), retest=_retest(scored),
         null={name: wins for name, verdicts in (null or {}).items() if (wins := _wins(verdicts))}, alarms=(),
@@ -124,8 +125,10 @@ def _calls(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
     return [_preferred(pair) for pair in pairs], [called(pair.human) for pair in pairs if pair.human is not None]
 
 
-def _mean(values: Sequence[float]) -> Estimate | None:
-    return mean_interval(values, bounds=(0.0, 1.0)) if values else None
+def _mean(values: Sequence[float], pairs: Sequence[Pair] = ()) -> Estimate | None:
+    """The mean of values, one for each of some pairs, whose clusters count together."""
+    names = cluster_names([pair.id for pair in pairs], [pair.cluster for pair in pairs]) if pairs else None
+    return mean_interval(values, names, bounds=(0.0, 1.0)) if values else None
 
 
 def _kappa_of(first: Sequence[float], second: Sequence[float], pairs: Sequence[Pair]) -> Estimate | None:
@@ -143,12 +146,11 @@ def _sign(value: float) -> int:
     return (value > 0) - (value < 0)
 
 
-def _first_position(pair: Pair) -> Iterator[float]:
-    """In each order, whether the answer that was shown first is preferred."""
+def _first_position(pair: Pair) -> float:
+    """In how many of the two orders the answer that was shown first is preferred."""
     first, second = pair.verdict.orders
-    if first is not None and second is not None:
-        yield called(first)
-        yield called(1 - second)
+    assert first is not None and second is not None
+    return (called(first) + called(1 - second)) / 2
 
 
 def _length_sign(pair: Pair) -> int:
@@ -163,12 +165,13 @@ def _list_sign(pair: Pair) -> int:
 
 def _habit(pairs: Sequence[Pair], sign: Any, *, human: bool = False) -> Estimate | None:
     """How often the answer that `sign` points at is preferred; ties count half."""
-    values = []
+    values, of = [], []
     for pair in pairs:
         if pointed := sign(pair):
             call = called(pair.human) if human and pair.human is not None else _preferred(pair)
             values.append(call if pointed > 0 else 1 - call)
-    return _mean(values)
+            of.append(pair)
+    return _mean(values, of)
 
 
 def _own(labelled: Sequence[Pair], model: str) -> Estimate | None:

@@ -367,11 +367,18 @@ def _clusters(outcomes: Sequence[Outcome]) -> list[str] | None:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Outcomes from JSONL rows in the form of `dataclasses.asdict`."""
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    return [Outcome(**{**row, "score": Score(**row["score"]), "turns": tuple(map(_turn, row.get("turns", ())))})
-            for row in rows]  # fmt: skip
+    """Outcomes from JSONL rows in the form of `dataclasses.asdict`. Raises EvaluationError for a row that is none."""
+    found = []
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = json.loads(line)
+                turns = tuple(map(_turn, row.get("turns", ())))
+                found.append(Outcome(**{**row, "score": Score(**row["score"]), "turns": turns}))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise EvaluationError("a row is no answer with a grade", where=f"{path}:{number}",
+                                      hint="name a file outcomes.jsonl of a run's scores") from None  # fmt: skip
+    return found
 
 
 def _turn(row: dict[str, Any]) -> TurnOutcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -76,12 +76,12 @@ class Evaluate(Grading):
         scores = iter(inputs.artifacts("scores"))
         table: dict[str, dict[str, Any]] = {label: {} for label in self._labels()}
         baseline: dict[str, Any] = {}
-        answers: dict[str, list[Outcome]] = {label: [] for label in self._labels()}
+        answers: dict[str, dict[str, list[Outcome]]] = {suite: {} for suite in self.suites}
         for label in self._labels():
             for suite in self.suites:
                 artifact = next(scores)
                 outcomes = read_outcomes(artifact.file("outcomes.jsonl"))
-                answers[label] += outcomes
+                answers[suite][label] = outcomes
                 if label == BASE:
                     baseline[suite] = outcomes
                 table[label][suite] = {
@@ -101,20 +101,24 @@ class Evaluate(Grading):
         judged = {"judge": inputs.names["judge"][0], "card": asdict(card)} if card else {}
         return {"table": table, **judged, "headline": said}
 
-    def _card(self, inputs: Inputs, answers: dict[str, list[Outcome]], run: Running) -> JudgeCard | None:
+    def _card(self, inputs: Inputs, answers: dict[str, dict[str, list[Outcome]]], run: Running) -> JudgeCard | None:
         """What the judge's ratings of these answers are worth; None when it rated no two answers to one item."""
         from burnish.engines.opening import open_judge
         from burnish.engines.reward import RewardEngine
         from burnish.evaluation.judging import card_of, rated_pairs, say_alarms
 
         assert self.judge is not None
-        pairs = rated_pairs(answers, BASE)
+        items: dict[str, Example] = {}
+        pairs = []
+        for suite, frozen in zip(self.suites, inputs.artifacts("suites"), strict=True):
+            # Two suites may hold tasks, and so ids, of one name.
+            items |= {f"{suite}/{item.id}": item for item in read_examples(frozen.file("items.jsonl"))}
+            pairs += [replace(pair, id=f"{suite}/{pair.id}") for pair in rated_pairs(answers[suite], BASE)]
         if not pairs:
             return None
         engine = open_judge(inputs.model("judge"), batch_tokens=self.batch_tokens, kept=run.store.responses)
         how = JUDGES.build(self.judge.how or ("reward" if isinstance(engine, RewardEngine) else "pointwise"))
-        items = [item for suite in inputs.artifacts("suites") for item in read_examples(suite.file("items.jsonl"))]
-        card = card_of(how, engine, {item.id: item for item in items}, pairs, retest=TESTED, null=TESTED)
+        card = card_of(how, engine, items, pairs, retest=TESTED, null=TESTED)
         count_usage(run, engine)
         say_alarms(card)
         return card

@@ -227,11 +227,13 @@ def check_models(view: View, refs: Sequence[str], key: str, *, chat: bool = True
 def spend_look(run: Running, suite: Artifact, model: str) -> None:
     """Count a look at a held-out suite by any model but the base; once, also when the step is killed and resumed.
 
-    Looks belong to the items, whatever suite they stand in and whatever code froze them.
+    Looks belong to the items, whatever suite they stand in, whatever code froze them, and whether or not this recipe
+    holds them out: one that did has settled it for the store.
     """
-    allowed, mark = run.looks.get(suite.id), run.folder / "look.json"
+    items, mark = suite.manifest.summary["items"], run.folder / "look.json"
+    allowed = run.looks.get(suite.id, run.store.allowed_looks(items))
     if allowed is not None and model != BASE and not mark.exists():
-        number = run.store.count_look(suite.manifest.summary["items"], allowed)
+        number = run.store.count_look(items, allowed)
         write_atomic(mark, json.dumps({"look": number, "of": allowed}) + "\n")
 
 

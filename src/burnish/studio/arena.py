@@ -208,6 +208,7 @@ def serve(arena: Arena, *, host: str = "127.0.0.1", port: int = 7860, password: 
         raise ConfigError(f"cannot open port {port} on {host}: {os.strerror(error.errno or 0)}",
                           hint="choose another with --port, or 0 for any that is free") from None  # fmt: skip
     with bound:
-        config = uvicorn.Config(application(arena, host, password), log_level="warning", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(application(arena, host, password), log_level="warning", timeout_graceful_shutdown=1,
+                                proxy_headers=False)  # a guest could name itself in them  # fmt: skip
         opened(f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/")
         uvicorn.Server(config).run(sockets=[bound])

@@ -21,6 +21,8 @@ from burnish.studio.rates import Rate
 from burnish.types import Message, Sampling
 
 FAILED = "One of the two could not answer, so nothing was asked. Ask something else, or go on to the next pair."
+LEFT = 1800.0
+"""Seconds after which a battle without a vote no longer counts as being looked at."""
 LONGEST = 20_000
 """Characters of a message."""
 
@@ -41,6 +43,8 @@ class Battle:
     failed: bool = False
     """Whether the latest message could not be answered, and was taken back."""
     vote: Vote | None = None
+    begun: float = 0.0
+    """Seconds since 1970."""
     changes: int = 0
     """Counts up when something can be seen that could not be seen before."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -98,7 +102,7 @@ class Arena:
             prompt = self.contestants.prompt(names, shown, voter)
             shown.add((frozenset(names), prompt))
             sides = names if secrets.randbelow(2) else names[::-1]
-            battle = Battle(secrets.token_hex(16), voter, sides, [prompt, prompt])
+            battle = Battle(secrets.token_hex(16), voter, sides, [prompt, prompt], begun=self._clock())
             self._battles[voter] = battle
             if prompt:
                 self._answer(battle, ((), ()))
@@ -115,7 +119,8 @@ class Arena:
         """(M, M) battles that others are looking at, and those that this voter passed over."""
         number = {name: k for k, name in enumerate(self.contestants.models)}
         found = np.zeros((len(number), len(number)), dtype=np.int64)
-        looked_at = [battle.models for battle in self._battles.values() if not battle.vote]
+        recent = self._clock() - LEFT
+        looked_at = [one.models for one in self._battles.values() if not one.vote and one.begun > recent]
         for pair in [*looked_at, *self._passed[voter]]:
             one, other = (number[name] for name in pair)
             found[one, other] += 1

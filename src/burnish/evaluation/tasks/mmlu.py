@@ -77,6 +77,6 @@ def _question(row: dict[str, Any], where: str) -> str:
 
 def _letter(row: dict[str, Any], where: str) -> str:
     answer = field(row, "answer", where)
-    if answer not in range(len(LETTERS)):
+    if not isinstance(answer, int) or answer not in range(len(LETTERS)):
         raise EvaluationError(f"the answer must be a number from 0 to 3, got {answer!r}", where=where)
     return f" {LETTERS[answer]}"

@@ -125,7 +125,7 @@ class Preferences(Decoding):
         if engine is not None:
             judged = {
                 "judge": inputs.names["judge"][0],
-                "judge_card": dataclasses.asdict(self._card(engine, result.pairs)),
+                "judge_card": dataclasses.asdict(self._card(engine, result.pairs, prompts)),
             }
             count_usage(run, engine)
         return {
@@ -193,14 +193,15 @@ class Preferences(Decoding):
             [grade(prompt, answer.text) for answer in given] for prompt, given in zip(prompts, answers, strict=True)
         ]
 
-    def _card(self, engine: Any, pairs: Sequence[PreferencePair]) -> JudgeCard:
+    def _card(self, engine: Any, pairs: Sequence[PreferencePair], prompts: Sequence[Example]) -> JudgeCard:
         """What the judge that made the pairs is worth: its habits, whether it says the same twice, and controls."""
         from burnish.evaluation.judge_card import Pair
         from burnish.evaluation.judging import card_of, say_alarms
 
         preferred = Verdict(1.0, (1.0, 1.0))
         compared = [Pair(pair.id, pair.chosen, pair.rejected, preferred) for pair in pairs]
-        items = {pair.id: Example(pair.id, pair.prompt) for pair in pairs}
+        asked = {row.prompt: row for row in prompts}  # with the reference that the judge was shown
+        items = {pair.id: asked[pair.prompt] for pair in pairs}
         card = card_of(self._how(engine), engine, items, compared, retest=TESTED, null=TESTED)
         say_alarms(card)
         return card

@@ -40,6 +40,7 @@ QUICK, QUICK_CLOSE = 12, 1e-5
 FEW = 10
 """Voters from which on intervals can tell how much voters differ."""
 
+
 @dataclass(frozen=True)
 class Battles:
     """Votes on pairs of models."""

@@ -398,9 +398,8 @@ def prediction_powered(human: Sequence[float], judged: Sequence[float], rest: Se
     together = float(np.cov(h, j, ddof=1)[0, 1])
     trust = min(1.0, max(0.0, together / ((1 + n / others) * spread))) if spread > 0 and others else 0.0
     mean = float(h.mean() + (trust * (r.mean() - j.mean()) if others else 0.0))
-    variance = (
-        float((h - trust * j).var(ddof=1)) / n
-        + trust**2 * (float(r.var(ddof=1)) if others > 1 else 0.0) / max(1, others)
+    variance = float((h - trust * j).var(ddof=1)) / n + trust**2 * (float(r.var(ddof=1)) if others > 1 else 0.0) / max(
+        1, others
     )
     stderr, alone = math.sqrt(variance), mean_interval(list(h), bounds=UNIT)
     worth = (alone.stderr / stderr) ** 2 if stderr > 0 else 1.0

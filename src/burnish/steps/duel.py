@@ -65,8 +65,13 @@ class DuelStep(Decoding):
         return {"scores": scores, "suite": [SUITE + self.suite], "judge": [self.judge.model]}
 
     def content(self) -> dict[str, Any]:
-        return {"models": self._labels(), "how": self.judge.how, "retest": self.retest, "null": self.null,
-                "names": self.names}
+        return {
+            "models": self._labels(),
+            "how": self.judge.how,
+            "retest": self.retest,
+            "null": self.null,
+            "names": self.names,
+        }
 
     def outside(self) -> list[str]:
         return [content_digest(Path(self.labels))] if self.labels else []

@@ -56,6 +56,29 @@ def test_all_problems_come_at_once() -> None:
     assert any("r.yaml:1: inner.rate" in problem and "got 'fast'" in problem for problem in problems)
 
 
+class Family(Config):
+    """A setting like a loss and its variants: one of them, or a mix."""
+
+    variant: Literal["sigmoid", "hinge"] | dict[Literal["sigmoid", "hinge"], Annotated[float, Field(gt=0)]] = "hinge"
+    divergence: Literal["js", "reverse_kl"] = "js"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("variant: sigmod", "unknown value 'sigmod'\n  try: did you mean 'sigmoid'? allowed: sigmoid, hinge"),
+        ("variant: {sigmod: 1}", "r.yaml:1: variant.sigmod: unknown value 'sigmod'\n  try: did you mean 'sigmoid'?"),
+        ("variant: {hinge: -1}", "r.yaml:1: variant.hinge: input should be greater than 0, got -1"),
+        ("variant: 3", "r.yaml:1: variant: input should be 'sigmoid' or 'hinge', got 3"),
+        ("divergence: reverse", "r.yaml:1: divergence: unknown value 'reverse'\n  try: did you mean 'reverse_kl'?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_value_is_one_problem_with_a_suggestion(text: str, says: str) -> None:
+    document = parse_yaml(text, "r.yaml")
+    [problem] = validate(Family, document.data, document)[1]
+    assert says in str(problem)
+
+
 def test_rows_of_tables_are_checked_inside() -> None:
     assert "there is no merge method 'linaer'" in check("name: a\nmethod: linaer")[0]
     assert "r.yaml:2: method.linear.wights: unknown key" in check("name: a\nmethod: {linear: {wights: [1]}}")[0]

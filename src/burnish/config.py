@@ -6,6 +6,7 @@ mistake anywhere is reported as `file:line: key: what`, all mistakes at once. No
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -199,18 +200,36 @@ def validate(model: type[Config], data: Any, document: Document, prefix: Key = (
     try:
         value = model.model_validate(data)
     except ValidationError as error:
-        return None, [_problem(model, item, document, prefix) for item in error.errors()]
+        return None, [_problem(model, item, document, prefix) for item in _fitting(error.errors())]
     return value, list(_check_tables(value, document, prefix))
 
 
+def _fitting(errors: list[Any]) -> Iterator[Any]:
+    """What is wrong, without the complaints of a union's members that something else was evidently not meant for."""
+    keys = [_key_of(item) for item in errors]
+    for item, key in zip(errors, keys, strict=True):
+        others = [(other, deep) for other, deep in zip(errors, keys, strict=True) if other is not item]
+        deeper = any(deep[: len(key)] == key and len(deep) > len(key) for _, deep in others)
+        better = any(deep == key and not other["type"].endswith("_type") for other, deep in others)
+        if not deeper and not (item["type"].endswith("_type") and better):
+            yield item
+
+
+def _key_of(item: Any) -> Key:
+    return tuple(part for part in item["loc"] if not _is_union_tag(part))
+
+
 def _problem(model: type[Config], item: Any, document: Document, prefix: Key) -> Problem:
-    key = (*prefix, *(part for part in item["loc"] if not _is_union_tag(part)))
+    key = (*prefix, *_key_of(item))
     where = document.where(key)
     if item["type"] == "extra_forbidden":
         allowed = sorted(fields_at(model, item["loc"][:-1]))
         return Problem(f"unknown key '{key[-1]}'", where, suggest(str(key[-1]), allowed))
     if item["type"] == "missing":
         return Problem(f"key '{key[-1]}' is missing", where, _doc_hint(model, item["loc"]))
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        allowed = re.findall("'([^']*)'", item["ctx"]["expected"])
+        return Problem(f"unknown value '{item['input']}'", where, suggest(item["input"], allowed))
     message = item["msg"].removeprefix("Value error, ")
     shown = repr(item["input"])
     got = f", got {shown if len(shown) < 80 else shown[:77] + '...'}"

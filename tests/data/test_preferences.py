@@ -39,6 +39,16 @@ def test_equal_texts_make_no_pair() -> None:
     assert found.pairs == []
 
 
+def test_a_text_that_was_scored_twice_counts_with_its_mean() -> None:
+    # "a" has 9 and 1, the mean is 5: "b" with 6 is chosen over it, and never the other way round, though 9 > 6.
+    answers = [Answer("a", "m"), Answer("b", "m"), Answer("a", "n")]
+    scores = [Score(9.0), Score(6.0), Score(1.0)]
+    found = pair_up([prompt("p")], [answers], [scores], min_margin=0.5, per_prompt=9)
+    assert [(pair.chosen, pair.rejected, pair.margin) for pair in found.pairs] == [("b", "a", 1.0)]
+    both = pair_up([prompt(f"p{n}") for n in range(40)], [answers] * 40, [scores] * 40, min_margin=0.5)
+    assert {pair.meta["rejected_model"] for pair in both.pairs} == {"m", "n"}
+
+
 def test_ties_are_broken_by_the_prompt_and_not_by_the_place() -> None:
     answers = [Answer("good 0", "m"), Answer("good 1", "m"), Answer("bad", "m")]
     scores = [Score(1.0), Score(1.0), Score(0.0)]

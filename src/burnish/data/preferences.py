@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from burnish.rng import seed_for
 from burnish.types import Example, PreferencePair, Score
@@ -69,14 +70,24 @@ def pair_up(
 
 
 def _pairs(prompt: Example, scored: Sequence[tuple[float, Answer]], min_margin: float) -> list[PreferencePair]:
-    """All pairs of a prompt, the widest first; equal ones in an order drawn by the prompt's id."""
-    found: dict[tuple[str, str], tuple[float, int, Answer, Answer]] = {}
-    for i, (high, better) in enumerate(scored):
-        for j, (low, worse) in enumerate(scored):
-            if high - low >= min_margin and better.text != worse.text:
-                rank = (low - high, seed_for(0, prompt.id, i, j), better, worse)
-                found.setdefault((better.text, worse.text), rank)
-    ranked = sorted(found.values(), key=lambda rank: rank[:2])
+    """All pairs of a prompt, the widest first; equal ones in an order drawn by the prompt's id.
+
+    A noisy judge may score one text twice and differently: its score is then the mean, or a text could be chosen over
+    another in one pair and rejected for it in the next.
+    """
+    alike: dict[str, list[int]] = {}
+    for place, (_, answer) in enumerate(scored):
+        alike.setdefault(answer.text, []).append(place)
+    rated = [
+        (places[0], fmean(scored[place][0] for place in places),
+         scored[places[seed_for(0, prompt.id, text) % len(places)]][1])
+        for text, places in alike.items()
+    ]  # fmt: skip
+    ranked = sorted(
+        ((low - high, seed_for(0, prompt.id, i, j), better, worse) for i, high, better in rated
+         for j, low, worse in rated if i != j and high - low >= min_margin),
+        key=lambda rank: rank[:2],
+    )  # fmt: skip
     return [
         PreferencePair(
             f"{prompt.id}/pair" + (f"-{place}" if place else ""), prompt.prompt, better.text, worse.text, -margin,

@@ -102,6 +102,7 @@ def test_every_training_step(recipe: Path, store: Workspace) -> None:
     [
         ("steps.sft.watch.suite=hard", "held out"),
         ("steps.kto.data=$clean", "no label"),
+        ("steps.sft.data=$judged", "answer labelled as one to avoid"),
         ("steps.reward.objective=dpo", "objectives that fit"),
         ("steps.process.data=$clean", "no labels"),
         ("steps.sft.train.shard=true", "cannot answer"),

@@ -19,22 +19,31 @@ if TYPE_CHECKING:
     from burnish.training.step import RunOptions
 
 
+LABELS_HINT = "learn from labels with {use: preference, objective: kto}, or drop such rows"
+
+
+def _imitates_bad(rows: Sequence[Example]) -> str | None:
+    """What is wrong if one of the rows holds an answer to avoid."""
+    for row in rows:
+        if row.label is not None and row.label <= 0.5:
+            return f"{row.source}: an answer labelled as one to avoid, which this step would imitate"
+    return None
+
+
 class Conversations(Training):
     """Training on conversations: only assistant turns are learned, unless a message says otherwise."""
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
         rows = [row for row in view.sample(self.data) if isinstance(row, Example)]
+        if said := _imitates_bad(rows):
+            yield Problem(said, "data", LABELS_HINT)
         yield from check_rendering(view, self.model, rows, lambda template, row: template.render(row.messages))
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         examples = read_examples(inputs.artifact("data").file("rows.jsonl"))
-        for row in examples:
-            if row.label is not None and row.label <= 0.5:
-                raise DataError(
-                    f"row {row.id} is labelled as an answer to avoid, and this step would imitate it", where=row.source,
-                    hint="learn from labels with {use: preference, objective: kto}, or drop such rows",
-                )  # fmt: skip
+        if said := _imitates_bad(examples):  # the plan has seen some rows only
+            raise DataError(said, hint=LABELS_HINT)
         return render_all(examples, lambda row: lm.chat.render(row.messages), lambda row: len(row.ids), limit,
                           self.overlong)  # fmt: skip
 

@@ -61,11 +61,14 @@ def rows_of(draw: torch.Generator) -> list[Rendered]:
     return [Rendered(tuple(row), (0.0,) * 5 + (1.0,) * (len(row) - 5), ()) for row in rows]
 
 
-@pytest.mark.parametrize("trees", [True, False])
+@pytest.mark.parametrize(("trees", "extra"), [(True, 0), (True, 7), (False, 0)])
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_token_logprobs_equal_the_models_own_logits(kind: str, trees: bool, tmp_path: Path) -> None:
+def test_token_logprobs_equal_the_models_own_logits(
+    kind: str, trees: bool, extra: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if trees and kind == "lfm2":
         pytest.skip("its convolutions cannot be packed")
+    monkeypatch.setattr(logprobs, "extra_rows", lambda rows, weight: extra)  # 7 more than there are change nothing
     lm = load_model(tiny.tiny_model(kind, tmp_path), dtype="float32")
     rows = rows_of(torch.Generator().manual_seed(1))
     weights = torch.randn(sum(len(row.ids) - 5 for row in rows), generator=torch.Generator().manual_seed(2))
@@ -88,6 +91,20 @@ def test_token_logprobs_equal_the_models_own_logits(kind: str, trees: bool, tmp_
     for mine, plain in zip(ours, grads, strict=True):
         if plain is not None:
             assert mine is not None and (mine - plain).norm() <= 1e-5 * plain.norm().clamp_min(1.0)
+
+
+def test_products_in_bfloat16_have_few_sizes(tmp_path: Path) -> None:
+    lm = load_model(tiny.tiny_model("llama", tmp_path), dtype="bfloat16")
+    seen: set[int] = set()
+    for layer in (backbone_of(lm.model).layers[0].mlp.up_proj, backbone_of(lm.model).layers[0].self_attn.q_proj):
+        layer.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[1]))
+    row = torch.randint(7, 300, (128,), generator=torch.Generator().manual_seed(1)).tolist()
+    with torch.no_grad():
+        for length in range(64, 129):
+            values = token_logprobs(lm.model, lay_out([Rendered(tuple(row[:length]), (0.0, *[1.0] * (length - 1)), ())],
+                                                      "cpu", trees=True))  # fmt: skip
+            assert len(values) == length - 1
+    assert seen == set(range(64, 129, 4))  # 64 has seven bits, 2 ** (7 - 5) = 4
 
 
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind != "lfm2"])

@@ -15,9 +15,10 @@ from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from burnish.models.attention import masks_of, trees
-from burnish.models.kernels import few_kernels
+from burnish.models.kernels import extra_rows, few_kernels
 from burnish.models.layout import Batch, Tree
 
 CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
@@ -100,17 +101,24 @@ def tree_states(model: Any, tree: Tree) -> Tensor:
 
 
 def _over_trees(backbone: Any, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
-    seen = masks_of(backbone, segments, ids.shape[1], ids.device)
+    total = ids.shape[1]
+    if more := extra_rows(total, next(backbone.parameters())):  # a tree of its own, which no other token sees
+        ids, positions = pad(ids, (0, more)), pad(positions, (0, more))
+        segments = torch.cat([segments, torch.tensor([[total, total + more, 0, -1]])])
+    seen = masks_of(backbone, segments, total + more, ids.device)
     with trees(backbone):
         out = backbone(input_ids=ids, position_ids=positions, segments=seen, use_cache=False)
     states: Tensor = out.last_hidden_state.flatten(0, 1)
-    return states
+    return states[:total]
 
 
 def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:
     """Log-probability of tokens (N,) under the head applied to hidden states (N, H); fp32 (N,)."""
+    rows = len(tokens)
+    if more := extra_rows(rows, head.weight):
+        hidden, tokens = pad(hidden, (0, 0, 0, more)), pad(tokens, (0, more))
     result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head, torch.is_grad_enabled())
-    return result
+    return result[:rows]
 
 
 def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_head: Head, tokens: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def test_a_killed_process_is_started_again() -> None:
         ("{regex: {pattern: 'a', group: 1}}", "'a' has no group 1"),
         ("{regex: {pattern: '(?P<b>a)', group: c}}", "has no group 'c'"),
         ("{regex: {group: 1}}", "the pattern must be given here"),
-        ("{regex: {pattern: 'a', match: some}}", "'search' or 'full'"),
+        ("{regex: {pattern: 'a', match: some}}", "unknown value 'some'"),
     ],
 )
 def test_a_bad_pattern_is_a_problem_of_the_settings_with_its_line(grader: str, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,8 +143,7 @@ def _serve(opened: Any, kept: VoteStore, models: list[str], answers: Path | None
 
         contestants = LiveModels({name: open_model(model_path(opened, name)) for name in several(models)})
     arena = Arena(kept, contestants, sampling=sampling, per_minute=per_minute, seed=seed)
-    try:
+    with suppress(KeyboardInterrupt):  # where a shell lets programs in the background ignore it, there is none
         serve(arena, host=host, port=port, password=password,
               opened=lambda url: note(f"the arena is at {url}, its votes in {kept.path}; Ctrl-C ends it"))  # fmt: skip
-    except KeyboardInterrupt:
-        note(f"ended; {kept.count():,} votes are in {kept.path}")
+    note(f"ended; {kept.count():,} votes are in {kept.path}")

@@ -62,9 +62,9 @@ def can_compile() -> bool:
 def extra_rows(rows: int, weight: Tensor) -> int:
     """How many rows to add to a product with a weight, so that products have few sizes.
 
-    oneDNN, which multiplies bfloat16 on a CPU, makes a kernel for every number of rows and keeps much of it for
-    good: half a megabyte for each shape of a weight, which would fill the memory in a long run. With 16 sizes between one power of two
-    and the next, a fiftieth is added on average.
+    oneDNN, which multiplies bfloat16 on a CPU, makes a kernel for every number of rows and keeps much of it for good:
+    half a megabyte for each shape of a weight, which would fill the memory in a long run. With 16 sizes between one
+    power of two and the next, a fiftieth is added on average.
     """
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
         return 0

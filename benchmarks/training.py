@@ -4,10 +4,12 @@
     python benchmarks/training.py --quick                               # the small model only, in five minutes
 
 TRL 1.16 lives in an environment of its own (.peers/trl, made on the first run; --peer-python names another). It gets
-bf16 weights, no gradient checkpointing, and padding-free batches where it has them if they are faster; on a GPU its
-fused kernels and packing too. Both sides take steps of 4 rows (--batch) of at most 1,024 tokens; the first steps are
-not counted. DPO is one epoch with a LoRA of rank 16 on all linear layers, the reference included on both sides. Sides
-alternate; of several rounds the median counts. Peak memory is the process's, or the GPU's. The last line is JSON.
+weights in the same number format, no gradient checkpointing, and padding-free batches where it has them if they are
+faster; on a GPU its fused kernels and packing too. The number format is bf16 where the machine computes with it and
+fp32 elsewhere, where TRL is many times as slow in bf16 (--dtype bfloat16 shows it). Both sides take steps of 4 rows
+(--batch) of at most 1,024 tokens; the first steps are not counted. DPO is one epoch with a LoRA of rank 16 on all
+linear layers, the reference included on both sides. Sides alternate; of several rounds the median counts. Peak memory
+is the process's, or the GPU's. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from typing import Any
 import material
 import torch
 from sides import interpreter, measure
+
+from burnish import hardware
 
 PEAK = 989e12
 """Dense bf16 operations a second of an H100 SXM and an H200, by their data sheets."""
@@ -50,6 +54,7 @@ class Setting:
     steps: int
     warm: int
     batch: int
+    dtype: str
     peer: str
     """The peer's interpreter."""
 
@@ -58,6 +63,7 @@ def compare(work: Path, job: str, given: Setting) -> dict[str, float]:
     """Our speed and memory over TRL's, each with its fastest flags of the first round."""
     method, speed, *choices = JOBS[job]
     common = [str(work), method, "--steps", given.steps, "--warm", given.warm, "--batch", given.batch]
+    common += ["--dtype", given.dtype]
     sides = ((sys.executable, "ours.py"), (given.peer, "peers/trl_training.py"))
     found: list[list[dict[str, Any]]] = [[], []]
     for number in range(given.rounds):
@@ -100,22 +106,27 @@ def main() -> None:
     parser.add_argument("--model", choices=list(material.SHAPES), help="this shape only")
     parser.add_argument("--steps", type=int, default=6, help="steps of each side, the first two not counted")
     parser.add_argument("--batch", type=int, default=4, help="rows or pairs in a step; 32 keeps a GPU busy")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="of both sides")
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--peer-python", help="an interpreter that has TRL; an environment is made without it")
     parser.add_argument("--no-losses", action="store_true", help="leave out the comparison of the first losses")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "burnish-benchmark")
     options = parser.parse_args()
     shapes = [options.model] if options.model else ["10m"] if options.quick else ["135m", "10m"]
-    rounds, steps, warm = (1, 4, 1) if options.quick else (options.rounds, options.steps, 2)
+    rounds, steps, warm = (1, 3, 1) if options.quick else (options.rounds, options.steps, 2)
     peer = options.peer_python or interpreter("trl", ["torch", "transformers", "peft", *PEER_VERSIONS])
-    setting = Setting(rounds, steps, warm, options.batch, peer)
+    kind, why = hardware.dtype(options.dtype, "cuda" if ON_GPU else "cpu")
+    print(f"{kind}: {why}", flush=True)
+    setting = Setting(rounds, steps, warm, options.batch, kind, peer)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for shape in shapes:
         work = options.work / shape
         work.mkdir(parents=True, exist_ok=True)
         material.make(work, shape, options.pairs, steps * options.batch)
         results[shape] = {job: compare(work, job, setting) for job in options.jobs}
-    difference = None if options.no_losses else loss_difference(options.work / shapes[-1], 4, peer)
+    difference = (
+        None if options.no_losses else loss_difference(options.work / shapes[-1], 2 if options.quick else 4, peer)
+    )
     for shape, jobs in results.items():
         for job, row in jobs.items():
             speed, memory = row["speedup"], row["memory_ratio"]
@@ -123,7 +134,8 @@ def main() -> None:
     first = results[shapes[0]]
     print(json.dumps({
         **{f"{job}_{key}": value for job, row in first.items() for key, value in row.items()},
-        "loss_max_diff": None if difference is None else round(difference, 6), "model": shapes[0], "all": results,
+        "loss_max_diff": None if difference is None else round(difference, 6), "model": shapes[0], "dtype": kind,
+        "all": results,
     }))  # fmt: skip
 
 

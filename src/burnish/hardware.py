@@ -38,6 +38,7 @@ def has_fast_bfloat16() -> bool:
     return bool({"amx_bf16", "avx512_bf16", "bf16"} & _cpu_flags())
 
 
+@cache
 def _cpu_flags() -> set[str]:
     path = Path("/proc/cpuinfo")
     if not path.exists():
@@ -110,7 +111,7 @@ def describe() -> dict[str, str]:
     return {
         "cores": str(cores),
         "memory": f"{memory_gib():.1f} GiB available",
-        "bfloat16": "in hardware" if has_fast_bfloat16() else "emulated",
+        "bfloat16": "in hardware" if has_fast_bfloat16() else "products in float32",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from burnish import hardware
 from burnish.models.kernels import extra_rows
 
 
@@ -19,12 +20,17 @@ from burnish.models.kernels import extra_rows
         (2048, 0),
     ],
 )
-def test_rows_are_few_sizes_in_bfloat16(rows: int, extra: int) -> None:
-    assert extra_rows(rows, torch.zeros(1, dtype=torch.bfloat16)) == extra
-    assert extra_rows(rows, torch.zeros(1)) == 0  # oneDNN does not multiply these
+def test_rows_are_few_sizes_in_bfloat16(rows: int, extra: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.zeros(1, dtype=torch.bfloat16)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: True)
+    assert extra_rows(rows, weight) == extra
+    assert extra_rows(rows, weight.float()) == 0  # oneDNN does not multiply these
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: False)
+    assert extra_rows(rows, weight) == 0  # nor any without instructions
 
 
-def test_little_is_added() -> None:
+def test_little_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: True)
     weight = torch.zeros(1, dtype=torch.bfloat16)
     sizes = [(rows, extra_rows(rows, weight)) for rows in range(1, 4097)]
     assert len({rows + extra for rows, extra in sizes}) <= 31 + 16 * 7 + 1

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from burnish import hardware
 from burnish.log import note
 
 P = ParamSpec("P")
@@ -62,10 +63,10 @@ def can_compile() -> bool:
 def extra_rows(rows: int, weight: Tensor) -> int:
     """How many rows to add to a product with a weight, so that products have few sizes.
 
-    oneDNN, which multiplies bfloat16 on a CPU, makes a kernel for every number of rows and keeps much of it for good:
-    half a megabyte for each shape of a weight, which would fill the memory in a long run. With 16 sizes between one
-    power of two and the next, a fiftieth is added on average.
+    oneDNN, which multiplies bfloat16 on a CPU that has instructions for it, makes a kernel for every number of rows and
+    keeps much of it for good: half a megabyte for each shape of a weight, which would fill the memory in a long run.
+    With 16 sizes between one power of two and the next, a fiftieth is added on average.
     """
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not hardware.has_fast_bfloat16():
         return 0
     return -rows % (1 << max(0, rows.bit_length() - 5))

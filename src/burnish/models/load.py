@@ -156,6 +156,8 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     import transformers
     from transformers.utils import logging as of_transformers
 
+    from burnish.models.widened import widen_products
+
     of_transformers.disable_progress_bar()  # a bar per file would break into the run's own lines
     of_transformers.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it warns of a kernel not used here
@@ -166,6 +168,8 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
                          " made from")  # fmt: skip
     where, _ = hardware.device(device)
     kind, _ = hardware.dtype(dtype, where)
+    if where == "cpu" and kind == "bfloat16":
+        widen_products()
     made: Any = transformers.AutoModelForCausalLM
     special: dict[str, Any] = {}
     if gives == "scores":

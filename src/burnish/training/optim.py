@@ -217,6 +217,8 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
     """
     import torch
 
+    from burnish.models.widened import widen_products
+
     rows = [
         {"params": [masters[number] for number in numbers], "weight_decay": decay, "times": times}
         for (name, decay, times), numbers in groups.items()
@@ -228,6 +230,7 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
         return AdamW8bit(rows, settings.betas)
     made: torch.optim.Optimizer
     if kind == "muon":
+        widen_products()  # it makes matrices orthogonal in bfloat16 whatever the weights are
         made = torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
     else:
         made = torch.optim.AdamW(rows, betas=settings.betas, fused=True)

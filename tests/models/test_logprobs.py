@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tiny
+from burnish import hardware
 from burnish.models import logprobs
 from burnish.models.chat import Rendered
 from burnish.models.layout import lay_out
@@ -93,8 +94,9 @@ def test_token_logprobs_equal_the_models_own_logits(
             assert mine is not None and (mine - plain).norm() <= 1e-5 * plain.norm().clamp_min(1.0)
 
 
-def test_products_in_bfloat16_have_few_sizes(tmp_path: Path) -> None:
+def test_products_in_bfloat16_have_few_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load_model(tiny.tiny_model("llama", tmp_path), dtype="bfloat16")
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: True)
     seen: set[int] = set()
     for layer in (backbone_of(lm.model).layers[0].mlp.up_proj, backbone_of(lm.model).layers[0].self_attn.q_proj):
         layer.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[1]))

@@ -50,6 +50,7 @@ same(torch.baddbmm(added, left, right, beta=0.5), 0.5 * added.float() + products
 same(torch.baddbmm(added, left, right, out=torch.empty_like(added)), added.float() + products)
 same(added.clone().baddbmm_(left, right), added.float() + products)
 
+same(torch.mm(a, b, out=torch.empty(0).bfloat16()), product)
 target = torch.empty(12, 5).bfloat16()
 torch.mm(a, b, out=target[6:])  # a part of a larger tensor, as a head's gradient is written
 same(target[6:], product)
@@ -77,12 +78,13 @@ counts = whole @ whole.T
 assert widen_products()
 assert all(torch.equal(x @ y, old) for (x, y), old in zip((wide, doubles, thin), before))
 assert torch.equal(whole @ whole.T, counts)
-try:
-    a @ c
-except RuntimeError as error:
-    assert "shapes cannot be multiplied" in str(error)
-else:
-    raise AssertionError("shapes do not fit")
+for right, why in ((c, "shapes cannot be multiplied"), (b.float(), "same dtype")):
+    try:
+        a @ right
+    except RuntimeError as error:
+        assert why in str(error), error
+    else:
+        raise AssertionError(why)
 """)
 
 

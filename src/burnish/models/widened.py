@@ -70,11 +70,16 @@ def _widened(kernel: Any, fresh: Any, into: str | None) -> Callable[..., Tensor]
         target = named.pop("out", None) if into == "out" else arguments[0] if into else None
         wide = (value.float() if isinstance(value, Tensor) else value for value in arguments)
         product: Tensor = fresh.call_boxed(keys, *wide, **named)
-        return product.bfloat16() if target is None else target.copy_(product)
+        if target is None:
+            return product.bfloat16()
+        return target.resize_(product.shape).copy_(product) if into == "out" else target.copy_(product)
 
     return run
 
 
 def _slow(arguments: tuple[Any, ...]) -> bool:
-    left, right = [value for value in arguments if isinstance(value, Tensor)][-2:]
-    return bool(left.dtype == torch.bfloat16 and min(*left.shape[-2:], right.shape[-1]) >= FEWEST)
+    tensors = [value for value in arguments if isinstance(value, Tensor)]
+    if any(tensor.dtype != torch.bfloat16 for tensor in tensors):
+        return False
+    left, right = tensors[-2:]
+    return bool(min(*left.shape[-2:], right.shape[-1]) >= FEWEST)

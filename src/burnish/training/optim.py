@@ -230,7 +230,8 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
         return AdamW8bit(rows, settings.betas)
     made: torch.optim.Optimizer
     if kind == "muon":
-        widen_products()  # it makes matrices orthogonal in bfloat16 whatever the weights are
+        if masters[0].device.type == "cpu":
+            widen_products()  # it makes matrices orthogonal in bfloat16, whatever the weights are
         made = torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
     else:
         made = torch.optim.AdamW(rows, betas=settings.betas, fused=True)

@@ -1,7 +1,7 @@
 """Training beside TRL: the same model, rows, order, batch and dtype, one after the other in one run.
 
     python benchmarks/training.py --pairs judged_outputs.parquet        # AlpacaEval's; Pebble's world when left out
-    python benchmarks/training.py --quick                               # the small model only, in five minutes
+    python benchmarks/training.py --quick                               # the small model only, about five minutes
 
 TRL 1.16 lives in an environment of its own (.peers/trl, made on the first run; --peer-python names another). It gets
 weights in the same number format, no gradient checkpointing, and padding-free batches where it has them if they are
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "burnish-benchmark")
     options = parser.parse_args()
     shapes = [options.model] if options.model else ["10m"] if options.quick else ["135m", "10m"]
-    rounds, steps, warm = (1, 3, 1) if options.quick else (options.rounds, options.steps, 2)
+    rounds, steps, warm = (1, 2, 1) if options.quick else (options.rounds, options.steps, 2)
     peer = options.peer_python or interpreter("trl", ["torch", "transformers", "peft", *PEER_VERSIONS])
     kind, why = hardware.dtype(options.dtype, "cuda" if ON_GPU else "cpu")
     print(f"{kind}: {why}", flush=True)

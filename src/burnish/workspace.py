@@ -5,7 +5,6 @@
     ROOT/locks/ID            held while an artifact is made, released by the system when the process dies
     ROOT/runs/NAME-TIME/     what one `burnish run` did: recipe, settings with origins, plan, log, report
     ROOT/looks.json          how often each held-out suite was looked at
-    ROOT/trash/              what is being removed
 
 An artifact becomes visible by one rename of its finished folder, so there is no half-written artifact to find.
 """
@@ -191,30 +190,6 @@ class Workspace:
         """Whether an earlier attempt left work that can be resumed."""
         return (self.root / "work" / artifact_id).is_dir()
 
-    def unfinished_work(self) -> list[Path]:
-        """The folders of artifacts that are being made, or were when a process ended."""
-        return sorted(path for path in (self.root / "work").iterdir() if path.is_dir())
-
-    def making(self, artifact_id: str) -> bool:
-        """Whether a process is making an artifact now."""
-        if not self.unfinished(artifact_id):
-            return False
-        with self.lock(artifact_id, wait=False) as held:
-            return not held
-
-    def remove(self, folder: Path) -> bool:
-        """Remove an artifact, unfinished work or a run; False, and nothing is removed, while a process is making it.
-
-        It goes by one rename before its files are deleted, so that a kill leaves nothing half.
-        """
-        trash = self.root / "trash"
-        with self.lock(folder.name, wait=False) as held:
-            if held:
-                trash.mkdir(exist_ok=True)
-                folder.rename(trash / f"{folder.parent.name}-{folder.name}-{os.getpid()}")
-        shutil.rmtree(trash, ignore_errors=True)  # with what an earlier, killed removal left
-        return held
-
     @contextmanager
     def building(self, artifact_id: str) -> Iterator[Building]:
         """A folder to make the artifact in. The caller sets `manifest`; leaving the block without error publishes it.
@@ -243,21 +218,15 @@ class Workspace:
             raise
 
     @contextmanager
-    def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
-        """Hold a named lock among all processes that use this store; waits, and says so, while another has it.
-
-        Gives whether it is held: without `wait` another process may have it.
-        """
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a named lock among all processes that use this store; waits, and says so, while another has it."""
         with (self.root / "locks" / name).open("w") as stream:
-            held = True
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                held = wait
-                if wait:
-                    note(f"waiting: another run is making {name}")
-                    fcntl.flock(stream, fcntl.LOCK_EX)
-            yield held
+                note(f"waiting: another run is making {name}")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     # -- held-out looks
 

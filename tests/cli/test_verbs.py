@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -346,30 +345,3 @@ def test_a_store_that_cannot_be_made(burnish: Burnish, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = burnish("list", "runs", "--store", tmp_path / "file" / "store")
     assert said.code == 1 and "cannot use" in said.err and "Traceback" not in said.err
-
-
-def test_clean_shows_and_removes_what_nothing_needs(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(finished.store, store)
-    said = burnish("clean", "--store", store)
-    assert (said.code, said.out) == (
-        0,
-        "a run needs every result and all work here; `burnish clean RUN` forgets a run\n",
-    )
-    work = store / "work" / "sft-broken-off"
-    work.mkdir()
-    (work / "checkpoint").write_bytes(b"x" * 2_000_000)
-    said = burnish("clean", "--store", store)
-    assert said.out.splitlines() == [
-        "    2.0 MB  work    sft-broken-off  (broken off, no run names it)",
-        "2.0 MB in 1; nothing was removed: --yes removes it",
-    ]
-    assert work.exists()
-    assert burnish("clean", "--yes", "--store", store).out.splitlines()[-1] == "removed 1 of 1: 2.0 MB"
-    assert not work.exists()
-    runs = [folder.name for folder in (store / "runs").iterdir()]
-    rows = json.loads(burnish("clean", *runs, "--yes", "--json", "--store", store).out)
-    assert all(row["removed"] for row in rows)
-    assert not list((store / "artifacts").iterdir())
-    assert not list((store / "runs").iterdir())
-    assert "no run 'nothing'" in burnish("clean", "nothing", "--store", store).err

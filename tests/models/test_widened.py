@@ -78,6 +78,12 @@ counts = whole @ whole.T
 assert widen_products()
 assert all(torch.equal(x @ y, old) for (x, y), old in zip((wide, doubles, thin), before))
 assert torch.equal(whole @ whole.T, counts)
+try:
+    torch.mm(a, b, out=torch.empty(6, 5))
+except RuntimeError as error:
+    assert "dtype" in str(error), error
+else:
+    raise AssertionError("a result of another number format")
 for right, why in ((c, "shapes cannot be multiplied"), (b.float(), "same dtype")):
     try:
         a @ right

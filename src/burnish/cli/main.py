@@ -31,7 +31,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("Look", "look at loss masks, rows, dropped rows, pairs, artifacts and runs"),
     "report": ("Look", "build the report of a run again, and say where it is"),
     "list": ("Look", "list steps, filters, tasks, objectives, methods, strategies, runs or artifacts"),
-    "clean": ("Look", "show what a store holds that nothing needs, and remove it"),
     "explain": ("Look", "explain any setting: its type, default and meaning"),
 }
 

@@ -124,9 +124,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         material.make(work, shape, options.pairs, steps * options.batch)
         results[shape] = {job: compare(work, job, setting) for job in options.jobs}
-    difference = (
-        None if options.no_losses else loss_difference(options.work / shapes[-1], 2 if options.quick else 4, peer)
-    )
+    compared = 2 if options.quick else 4
+    difference = None if options.no_losses else loss_difference(options.work / shapes[-1], compared, peer)
     for shape, jobs in results.items():
         for job, row in jobs.items():
             speed, memory = row["speedup"], row["memory_ratio"]

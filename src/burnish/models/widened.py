@@ -29,6 +29,9 @@ PRODUCTS = {
 FEWEST = 4
 """Products with fewer rows, columns or terms are bound by memory: making the factors wide takes more than it saves."""
 
+_LIBRARY = torch.library.Library("aten", "IMPL")
+"""Holds what is replaced; when it goes, torch has its own kernels back."""
+
 
 @cache
 def widen_products() -> bool:
@@ -50,9 +53,6 @@ def widen_products() -> bool:
                 _LIBRARY.impl(form, _widened(kernel, fresh, into), "CPU", with_keyset=True, allow_override=True)
     note("this CPU has no instructions for bfloat16, so its products are made in float32")
     return True
-
-
-_LIBRARY = torch.library.Library("aten", "IMPL")
 
 
 def _widened(kernel: Any, fresh: Any, into: str | None) -> Callable[..., Tensor]:
@@ -78,10 +78,9 @@ def _widened(kernel: Any, fresh: Any, into: str | None) -> Callable[..., Tensor]
 
 
 def _slow(arguments: tuple[Any, ...], out: Tensor | None) -> bool:
-    tensors = [value for value in arguments if isinstance(value, Tensor)]
-    left, right = tensors[-2:]
-    if any(one.dtype != torch.bfloat16 for one in (*tensors, *([] if out is None else [out]))):
+    """Whether torch's own kernel would be slow. It takes all that does not fit, too, and says what is wrong."""
+    *rest, left, right = (value for value in arguments if isinstance(value, Tensor))
+    given = [*rest, left, right, *([] if out is None else [out])]
+    if any(tensor.dtype != torch.bfloat16 for tensor in given) or min(left.ndim, right.ndim) < 2:
         return False
-    if min(left.ndim, right.ndim) < 2:
-        return False  # torch's own kernel says what is wrong
     return bool(min(*left.shape[-2:], right.shape[-1]) >= FEWEST)

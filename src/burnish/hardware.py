@@ -35,11 +35,12 @@ def dtype(choice: str = "auto", where: str = "cpu") -> tuple[str, str]:
 
 def has_fast_bfloat16() -> bool:
     """Whether the CPU has matrix or vector instructions for bfloat16 (AMX, AVX-512 BF16, Arm BF16)."""
-    return bool({"amx_bf16", "avx512_bf16", "bf16"} & _cpu_flags())
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & cpu_flags())
 
 
 @cache
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """What the CPU can do, by the names that Linux has for it; nothing where they are not known."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return set()

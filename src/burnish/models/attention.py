@@ -23,6 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from burnish.models.kernels import compiled
+from burnish.models.native import attention as native
 
 NAME = "burnish_tree"
 """Its name in transformers' attention interface."""
@@ -247,7 +248,6 @@ def _weights(query: Tensor, key: Tensor, group: _Group, softcap: float) -> tuple
     return torch.softmax(scores, dim=-1), slope
 
 
-@torch.library.custom_op("burnish::tree_attention", mutates_args=())  # type: ignore[untyped-decorator]
 def tree_attention(
     query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
 ) -> Tensor:
@@ -260,25 +260,40 @@ def tree_attention(
     Returns:
         The output (1, T, H, D).
     """
+    output: Tensor = _attend(query, key, value, segments, scale, window, softcap)[0]
+    return output
+
+
+@torch.library.custom_op("burnish::tree_attention", mutates_args=())  # type: ignore[untyped-decorator]
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The output (1, T, H, D), and what our own kernels keep of every query for the backward pass (H, T)."""
+    if native.fits(query, value):
+        return native.forward(query, key, value, segments, scale, window, softcap)
     heads = key.shape[1]
     queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
     output = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
     for group in _plan(segments, window, query):
         weights, _ = _weights(_queries(queries, group, heads), _keys(keys, group), group, softcap)
         _put(output.transpose(0, 1), group, torch.bmm(weights, _keys(values, group)), heads)
-    return output[None]
+    return output[None], query.new_empty(query.shape[1:3], dtype=torch.float32)
 
 
-@tree_attention.register_fake  # type: ignore[untyped-decorator]
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
-    return query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+@_attend.register_fake  # type: ignore[untyped-decorator]
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    output = query.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    return output, query.new_empty(query.shape[1:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("burnish::tree_attention_backward", mutates_args=())  # type: ignore[untyped-decorator]
 def _backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, sums: Tensor, segments: Tensor,
+    scale: float, window: int, softcap: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, key and value, shaped as they are; the weights are made again."""
+    if native.fits(query, value):
+        return native.backward(grad, query, key, value, output, sums, segments, scale, window, softcap)
     heads = key.shape[1]
     queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
     grads = _by_head(grad.transpose(1, 2))
@@ -310,16 +325,17 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
     return first, *(one.new_empty(one.shape) for one in (key, value))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.settings = inputs[4:]
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, segments, *settings = inputs
+    ctx.save_for_backward(query, key, value, *output, segments)
+    ctx.settings = settings
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return *_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
-tree_attention.register_autograd(_differentiate, setup_context=_keep)
+_attend.register_autograd(_differentiate, setup_context=_keep)
 
 
 # -- on a GPU

@@ -1,0 +1,99 @@
+"""Kernels of our own for the CPU: the C++ beside this file, compiled once on every machine that has a compiler.
+
+Between the matrix products of a model stand many small steps. One operation of torch after another reads and writes all
+of memory for each; here what belongs together is one loop over what fits a core's cache. Where there is no compiler, or
+the CPU lacks the instructions, torch's operations do the same: slower, with the same results but for rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish import hardware
+from burnish.log import note
+
+SOURCES = Path(__file__).parent
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno",
+         "-fno-trapping-math", "-fno-strict-aliasing", "-Wno-psabi", "-shared", "-fPIC")  # fmt: skip
+SWITCH = "BURNISH_NATIVE"
+"""Set to 0 in the environment, it leaves all to torch."""
+KINDS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where they cannot be had; says so when a compiler fails."""
+    if os.environ.get(SWITCH) == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
+        return None
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++"))), None)
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        note(f"the CPU's own kernels could not be compiled, so training takes longer ({output.strip()[-300:]});"
+             f" {SWITCH}=0 leaves them out")  # fmt: skip
+        return None
+
+
+def _built(compiler: str) -> Path:
+    """The shared object of these sources, this compiler, torch and CPU; compiled if it is not there yet."""
+    sources = sorted(SOURCES.glob("*.cpp"))
+    libraries = Path(torch.__file__).parent / "lib"
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    known = [version, torch.__version__, *FLAGS, *sorted(hardware.cpu_flags())]
+    digest = hashlib.sha256("\n".join(known).encode())
+    for path in sorted(SOURCES.glob("*.h")) + sources:
+        digest.update(path.read_bytes())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
+    target = folder / f"native-{digest.hexdigest()[:16]}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note("compiling kernels for this CPU, a few seconds; they are kept for later runs")
+        with tempfile.TemporaryDirectory(dir=folder) as there:
+            made = Path(there) / target.name
+            link = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-l:libgomp.so.1"]
+            subprocess.run([compiler, *FLAGS, *map(str, sources), "-o", str(made), *link], capture_output=True,
+                           text=True, check=True)  # fmt: skip
+            made.replace(target)  # two processes may build at one time
+    return target
+
+
+@cache
+def multiplies(kind: torch.dtype) -> bool:
+    """Whether there are kernels and they have fast products of a number format."""
+    found = library()
+    return found is not None and kind in KINDS and bool(getattr(found, f"multiplies_{KINDS[kind]}")())
+
+
+def call(name: str, kind: torch.dtype, *arguments: Any) -> None:
+    """Call a kernel for a number format; tensors are handed as addresses."""
+    getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments))
+
+
+def _handed(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    return ctypes.c_float(value) if isinstance(value, float) else value
+
+
+def numbers(values: Sequence[int]) -> Any:
+    """Whole numbers as a kernel reads them."""
+    return (ctypes.c_int64 * len(values))(*values)

@@ -1,0 +1,446 @@
+// Attention over token trees, forward and backward, in blocks of queries and tiles of keys.
+//
+// Scores are made transposed, keys x queries: what belongs to a query (the largest score, the sum, the gradient's part
+// that all keys share) then lies along the vectors, and the weights come out as the products want them, so that nothing
+// is transposed between the products. As in FlashAttention-2 (arXiv:2307.08691) of each query the log of its sum is
+// kept, and the weights are made again from it in the backward pass.
+
+#include "common.h"
+
+namespace burnish {
+namespace {
+
+constexpr int64_t QUERIES = 128;  // most in a block
+constexpr int64_t KEYS = 64;      // in a tile
+constexpr int64_t PANEL = 8;      // tiles whose scores are held at once: with 128 queries 256 KiB
+constexpr float LOWEST = -1e30f;
+
+struct Shape {
+    int64_t tokens, heads, kv_heads, width, value_width, segments;
+    float scale;
+    int64_t window;
+    float softcap;
+};
+
+// A tensor (heads, tokens, width) of which the last dimension lies together.
+template <typename S>
+struct View {
+    S* data;
+    int64_t head, token;  // strides
+    S* at(int64_t h, int64_t t) const { return data + h * head + t * token; }
+};
+
+struct Tile {
+    int64_t start, count, depth;  // first place, keys that are real, position of the first
+};
+
+struct Block {
+    int64_t start, count, depth, segment, root;
+};
+
+// Who attends to what: tiles of every segment, blocks of queries.
+struct Plan {
+    std::vector<Tile> tiles;
+    std::vector<Block> blocks;
+    std::vector<std::vector<int64_t>> paths;  // of each segment the tiles of its ancestors and its own
+    std::vector<std::vector<int64_t>> roots;  // blocks of each tree
+
+    Plan(const int64_t* table, int64_t segments) {
+        std::vector<int64_t> root_of(segments);
+        paths.resize(segments);
+        for (int64_t s = 0; s < segments; ++s) {
+            const int64_t start = table[4 * s], stop = table[4 * s + 1], depth = table[4 * s + 2];
+            const int64_t parent = table[4 * s + 3];
+            if (parent >= 0) {
+                paths[s] = paths[parent];
+                root_of[s] = root_of[parent];
+            } else {
+                root_of[s] = int64_t(roots.size());
+                roots.emplace_back();
+            }
+            for (int64_t at = start; at < stop; at += KEYS) {
+                paths[s].push_back(int64_t(tiles.size()));
+                tiles.push_back({at, std::min(KEYS, stop - at), depth + at - start});
+            }
+            for (int64_t at = start; at < stop; at += QUERIES) {
+                roots[root_of[s]].push_back(int64_t(blocks.size()));
+                blocks.push_back({at, std::min(QUERIES, stop - at), depth + at - start, s, root_of[s]});
+            }
+        }
+    }
+
+    // The tiles that some query of a block sees.
+    std::vector<int64_t> seen(const Block& block, int64_t window) const {
+        std::vector<int64_t> found;
+        for (const int64_t t : paths[block.segment]) {
+            const bool behind = window && tiles[t].depth + tiles[t].count - 1 <= block.depth - window;
+            if (!behind && tiles[t].depth < block.depth + block.count) found.push_back(t);
+        }
+        return found;
+    }
+};
+
+// Columns low .. high - 1 of a block are the queries that see key `row` of a tile.
+struct Columns {
+    int64_t low, high;
+    Columns(const Tile& tile, int64_t row, const Block& block, int64_t window) {
+        const int64_t ahead = tile.depth + row - block.depth;
+        low = std::clamp<int64_t>(ahead, 0, block.count);
+        high = row >= tile.count ? low : block.count;
+        if (window) high = std::clamp<int64_t>(ahead + window, low, high);
+    }
+};
+
+int64_t padded(int64_t queries) { return (queries + 31) / 32 * 32; }
+
+template <typename S>
+S* scratch(std::vector<S>& kept, int64_t size) {
+    if (int64_t(kept.size()) < size + 32) kept.resize(size + 32);
+    const auto address = reinterpret_cast<uintptr_t>(kept.data());
+    return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
+}
+
+// Rows (count x width) to the right side of a product, in which they are the columns (width x columns).
+template <typename S>
+void lace_columns(const S* rows, int64_t stride, int64_t count, int64_t width, int64_t columns, S* to) {
+    constexpr int64_t L = LACED<S>;
+    auto* lines = reinterpret_cast<uint32_t*>(to);
+    transpose(reinterpret_cast<const uint32_t*>(rows), stride / L, count, width / L, lines, columns);
+    for (int64_t d = 0; d < width / L; ++d) std::fill(lines + d * columns + count, lines + (d + 1) * columns, 0);
+}
+
+// Rows (count x width) to the right side of a product, in which they are the rows (all x width); the rest is zero.
+template <typename S>
+void lace_rows(const S* rows, int64_t stride, int64_t count, int64_t width, int64_t all, S* to) {
+    constexpr int64_t L = LACED<S>;
+    for (int64_t j = 0; j < count; j += L) {
+        const S* row = rows + j * stride;
+        lace(row, row + (j + L <= count ? (L - 1) * stride : 0), width, to + j * width);
+    }
+    const int64_t done = (count + L - 1) / L * L;
+    std::memset(static_cast<void*>(to + done * width), 0, (all - done) * width * sizeof(S));
+    if (count % L)  // the last row has been laced with itself
+        for (int64_t d = 0; d < width; ++d) to[(count - 1) * width + L * d + 1] = S{};
+}
+
+// What one thread works with.
+template <typename S>
+struct Room {
+    std::vector<S> laced, pulled, laced_rows, pulled_rows, weights, slopes, laced_slopes;
+    std::vector<float> scores, changes, result, vectors;
+    std::vector<S> keys[2], values[2];  // of all threads, as the following two
+    std::vector<float> grad_keys, grad_values;
+};
+
+template <typename S>
+Room<S>& room() {
+    static thread_local Room<S> mine;
+    return mine;
+}
+
+// Every tile of keys or values in a place of its own, zero where it has fewer: as rows, and as columns.
+template <typename S>
+struct Tiled {
+    int64_t width, tiles;
+    S *row_data, *column_data;
+
+    // `kept` has the memory from one call to the next.
+    Tiled(std::vector<S> (&kept)[2], View<const S> from, const Plan& plan, int64_t heads, int64_t width, bool with_columns)
+        : width(width), tiles(int64_t(plan.tiles.size())) {
+        row_data = scratch(kept[0], heads * tiles * KEYS * width);
+        column_data = with_columns ? scratch(kept[1], heads * tiles * KEYS * width) : nullptr;
+#pragma omp parallel for schedule(static)
+        for (int64_t task = 0; task < heads * tiles; ++task) {
+            const int64_t h = task / tiles;
+            const Tile& tile = plan.tiles[task % tiles];
+            S* to = row_data + task * KEYS * width;
+            for (int64_t r = 0; r < tile.count; ++r)
+                std::memcpy(static_cast<void*>(to + r * width), from.at(h, tile.start + r), width * sizeof(S));
+            std::memset(static_cast<void*>(to + tile.count * width), 0, (KEYS - tile.count) * width * sizeof(S));
+            if (!with_columns) continue;
+            S* laced = scratch(room<S>().laced, KEYS * width);  // two rows of bfloat16 are one of four bytes
+            lace_rows(to, width, KEYS, width, KEYS, laced);
+            transpose(reinterpret_cast<const uint32_t*>(laced), width, KEYS / LACED<S>, width,
+                      reinterpret_cast<uint32_t*>(column_data + task * KEYS * width), KEYS / LACED<S>);
+        }
+    }
+    const S* row(int64_t head, int64_t tile) const { return row_data + (head * tiles + tile) * KEYS * width; }
+    const S* column(int64_t head, int64_t tile) const { return column_data + (head * tiles + tile) * KEYS * width; }
+};
+
+// The scores that the products gave, scaled and capped.
+inline void finish(float* scores, int64_t count, float scale, float softcap) {
+    for (int64_t j = 0; j < count; ++j) scores[j] *= scale;
+    if (softcap)
+        for (int64_t j = 0; j < count; ++j) scores[j] = softcap * std::tanh(scores[j] / softcap);
+}
+
+// What a block's queries became (width x m) to their rows; `free` has room for as much.
+template <typename S>
+void put(const float* result, int64_t m, const Block& block, int64_t head, int64_t width, View<S> to, float* free) {
+    transpose(reinterpret_cast<const uint32_t*>(result), m, width, block.count, reinterpret_cast<uint32_t*>(free), width);
+    for (int64_t j = 0; j < block.count; ++j) {
+        S* line = to.at(head, block.start + j);
+        for (int64_t d = 0; d < width; ++d) line[d] = narrow<S>(free[j * width + d]);
+    }
+}
+
+template <typename S>
+void attend(const Plan& plan, const Block& block, int64_t head, const Shape& shape, View<const S> query,
+            const Tiled<S>& keys, const Tiled<S>& values, View<S> output, float* log_sums) {
+    constexpr int64_t L = LACED<S>;
+    Room<S>& mine = room<S>();
+    const int64_t m = padded(block.count), group = head / (shape.heads / shape.kv_heads);
+    S* laced = scratch(mine.laced, shape.width * m);
+    S* weights = scratch(mine.weights, PANEL * KEYS * m);
+    float* scores = scratch(mine.scores, PANEL * KEYS * m);
+    float* result = scratch(mine.result, shape.value_width * m);
+    float *most = scratch(mine.vectors, 3 * m), *sum = most + m, *shrink = sum + m;
+    std::fill(most, most + m, LOWEST);
+    std::fill(sum, sum + m, 0.0f);
+    lace_columns(query.at(head, block.start), query.token, block.count, shape.width, m, laced);
+    const std::vector<int64_t> seen = plan.seen(block, shape.window);
+    for (int64_t from = 0; from < int64_t(seen.size()); from += PANEL) {
+        const int64_t tiles = std::min<int64_t>(PANEL, int64_t(seen.size()) - from);
+        for (int64_t t = 0; t < tiles; ++t)
+            product(KEYS, m, shape.width, keys.row(group, seen[from + t]), shape.width, laced, m, scores + t * KEYS * m, m,
+                    false);
+        std::copy(most, most + m, shrink);
+        for (int64_t t = 0; t < tiles; ++t)
+            for (int64_t r = 0; r < plan.tiles[seen[from + t]].count; ++r) {
+                float* row = scores + (t * KEYS + r) * m;
+                const Columns own(plan.tiles[seen[from + t]], r, block, shape.window);
+                finish(row, m, shape.scale, shape.softcap);
+                for (int64_t j = own.low; j < own.high; ++j) most[j] = std::max(most[j], row[j]);
+            }
+        for (int64_t j = 0; j < m; ++j) shrink[j] = exponential(shrink[j] - most[j]);
+        for (int64_t j = 0; j < m; ++j) sum[j] *= shrink[j];
+        if (from)
+            for (int64_t d = 0; d < shape.value_width; ++d)
+                for (int64_t j = 0; j < m; ++j) result[d * m + j] *= shrink[j];
+        for (int64_t t = 0; t < tiles; ++t) {
+            for (int64_t r = 0; r < KEYS; ++r) {
+                float* row = scores + (t * KEYS + r) * m;
+                const Columns own(plan.tiles[seen[from + t]], r, block, shape.window);
+                std::fill(row, row + own.low, 0.0f);
+                std::fill(row + own.high, row + m, 0.0f);
+                for (int64_t j = own.low; j < own.high; ++j) row[j] = exponential(row[j] - most[j]);
+                for (int64_t j = own.low; j < own.high; ++j) sum[j] += row[j];
+            }
+            for (int64_t r = 0; r < KEYS; r += L) {
+                const float* row = scores + (t * KEYS + r) * m;
+                lace(row, row + (L - 1) * m, m, weights + (t * KEYS + r) * m);
+            }
+        }
+        for (int64_t t = 0; t < tiles; ++t)
+            product(shape.value_width, m, KEYS, values.column(group, seen[from + t]), KEYS, weights + t * KEYS * m, m,
+                    result, m, from || t);
+    }
+    for (int64_t j = 0; j < block.count; ++j) {
+        log_sums[head * shape.tokens + block.start + j] = most[j] + std::log(sum[j]);
+        sum[j] = 1.0f / sum[j];
+    }
+    for (int64_t d = 0; d < shape.value_width; ++d)
+        for (int64_t j = 0; j < block.count; ++j) result[d * m + j] *= sum[j];
+    put(result, m, block, head, shape.value_width, output, scores);
+}
+
+// What the gradients of one block need beside the tensors themselves.
+template <typename S>
+struct Given {
+    View<const S> query, output, grad;
+    const Tiled<S>&keys, &values;
+    const float* log_sums;
+    View<S> grad_query;
+    float *grad_keys, *grad_values;  // (heads of queries, tiles, KEYS, width)
+};
+
+template <typename S>
+void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape, const Given<S>& given) {
+    constexpr int64_t L = LACED<S>;
+    Room<S>& mine = room<S>();
+    const int64_t m = padded(block.count), group = head / (shape.heads / shape.kv_heads);
+    const int64_t width = shape.width, value_width = shape.value_width, area = KEYS * m;
+    S* laced = scratch(mine.laced, width * m);
+    S* laced_rows = scratch(mine.laced_rows, width * m);
+    S* pulled = scratch(mine.pulled, value_width * m);
+    S* pulled_rows = scratch(mine.pulled_rows, value_width * m);
+    S* weights = scratch(mine.weights, PANEL * area);
+    S* slopes = scratch(mine.slopes, PANEL * area);
+    S* laced_slopes = scratch(mine.laced_slopes, PANEL * area);
+    float* scores = scratch(mine.scores, PANEL * area);
+    float* changes = scratch(mine.changes, PANEL * area);
+    float* result = scratch(mine.result, width * m);
+    float *log_sum = scratch(mine.vectors, 2 * m), *shared = log_sum + m;
+    lace_columns(given.query.at(head, block.start), given.query.token, block.count, width, m, laced);
+    lace_columns(given.grad.at(head, block.start), given.grad.token, block.count, value_width, m, pulled);
+    lace_rows(given.query.at(head, block.start), given.query.token, block.count, width, m, laced_rows);
+    lace_rows(given.grad.at(head, block.start), given.grad.token, block.count, value_width, m, pulled_rows);
+    for (int64_t j = 0; j < block.count; ++j) {
+        const S *out = given.output.at(head, block.start + j), *grad = given.grad.at(head, block.start + j);
+        float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+        for (int64_t d = 0; d < value_width; ++d) total += wide(out[d]) * wide(grad[d]);
+        shared[j] = total;
+        log_sum[j] = given.log_sums[head * shape.tokens + block.start + j];
+    }
+    const std::vector<int64_t> seen = plan.seen(block, shape.window);
+    for (int64_t from = 0; from < int64_t(seen.size()); from += PANEL) {
+        const int64_t tiles = std::min<int64_t>(PANEL, int64_t(seen.size()) - from);
+        const int64_t* numbers = seen.data() + from;
+        for (int64_t t = 0; t < tiles; ++t)
+            product(KEYS, m, width, given.keys.row(group, numbers[t]), width, laced, m, scores + t * area, m, false);
+        for (int64_t t = 0; t < tiles; ++t)
+            product(KEYS, m, value_width, given.values.row(group, numbers[t]), value_width, pulled, m,
+                    changes + t * area, m, false);
+        for (int64_t t = 0; t < tiles; ++t) {
+            for (int64_t r = 0; r < KEYS; ++r) {
+                const int64_t at = t * area + r * m;
+                float *row = scores + at, *change = changes + at;
+                const Columns own(plan.tiles[numbers[t]], r, block, shape.window);
+                finish(row, m, shape.scale, shape.softcap);
+                std::fill(change, change + own.low, 0.0f);
+                std::fill(change + own.high, change + m, 0.0f);
+                if (shape.softcap)
+                    for (int64_t j = own.low; j < own.high; ++j) {
+                        const float bent = row[j] / shape.softcap;
+                        row[j] = exponential(row[j] - log_sum[j]);
+                        change[j] = row[j] * (change[j] - shared[j]) * (1.0f - bent * bent);
+                    }
+                else
+                    for (int64_t j = own.low; j < own.high; ++j) {
+                        row[j] = exponential(row[j] - log_sum[j]);
+                        change[j] = row[j] * (change[j] - shared[j]);
+                    }
+                std::fill(row, row + own.low, 0.0f);
+                std::fill(row + own.high, row + m, 0.0f);
+                for (int64_t j = 0; j < m; ++j) weights[at + j] = narrow<S>(row[j]);
+                for (int64_t j = 0; j < m; ++j) slopes[at + j] = narrow<S>(change[j] * shape.scale);
+            }
+            for (int64_t r = 0; r < KEYS; r += L) {
+                const int64_t at = t * area + r * m;
+                lace(slopes + at, slopes + at + (L - 1) * m, m, laced_slopes + at);
+            }
+        }
+        const int64_t first = head * int64_t(plan.tiles.size());
+        for (int64_t t = 0; t < tiles; ++t)
+            product(KEYS, value_width, m, weights + t * area, m, pulled_rows, value_width,
+                    given.grad_values + (first + numbers[t]) * KEYS * value_width, value_width, true);
+        for (int64_t t = 0; t < tiles; ++t)
+            product(KEYS, width, m, slopes + t * area, m, laced_rows, width,
+                    given.grad_keys + (first + numbers[t]) * KEYS * width, width, true);
+        for (int64_t t = 0; t < tiles; ++t)
+            product(width, m, KEYS, given.keys.column(group, numbers[t]), KEYS, laced_slopes + t * area, m, result, m,
+                    from || t);
+    }
+    put(result, m, block, head, width, given.grad_query, scores);
+}
+
+// The gradients of keys or values: the sums over the heads of queries that share them, at the places of the tiles.
+template <typename S>
+void gather(const Plan& plan, const float* parts, int64_t heads, int64_t kv_heads, int64_t width, View<S> to) {
+    const int64_t tiles = int64_t(plan.tiles.size()), shared = heads / kv_heads;
+#pragma omp parallel for schedule(static)
+    for (int64_t task = 0; task < kv_heads * tiles; ++task) {
+        const int64_t h = task / tiles, t = task % tiles;
+        for (int64_t r = 0; r < plan.tiles[t].count; ++r) {
+            S* line = to.at(h, plan.tiles[t].start + r);
+            const float* first = parts + ((h * shared * tiles + t) * KEYS + r) * width;
+            float* total = scratch(room<S>().vectors, width);
+            std::copy(first, first + width, total);
+            for (int64_t g = 1; g < shared; ++g)
+                for (int64_t d = 0; d < width; ++d) total[d] += first[g * tiles * KEYS * width + d];
+            for (int64_t d = 0; d < width; ++d) line[d] = narrow<S>(total[d]);
+        }
+    }
+}
+
+// Numbers of things by their cost, the dearest first.
+std::vector<int64_t> dearest_first(const std::vector<int64_t>& costs) {
+    std::vector<int64_t> order(costs.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return costs[a] > costs[b]; });
+    return order;
+}
+
+template <typename S>
+void forward(const Shape& shape, const int64_t* table, View<const S> query, View<const S> key, View<const S> value,
+             View<S> output, float* log_sums) {
+    const Plan plan(table, shape.segments);
+    Room<S>& mine = room<S>();
+    const Tiled<S> keys(mine.keys, key, plan, shape.kv_heads, shape.width, false);
+    const Tiled<S> values(mine.values, value, plan, shape.kv_heads, shape.value_width, true);
+    std::vector<int64_t> costs;
+    for (const Block& block : plan.blocks) costs.push_back(int64_t(plan.seen(block, shape.window).size()));
+    const std::vector<int64_t> order = dearest_first(costs);
+#pragma omp parallel
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < int64_t(order.size()) * shape.heads; ++task)
+            attend(plan, plan.blocks[order[task / shape.heads]], task % shape.heads, shape, query, keys, values, output,
+                   log_sums);
+        at::native::cpublas::brgemm_release(sizeof(S) == 2);
+    }
+}
+
+// One task is a tree and a head of queries, so that nothing is added to by two threads.
+template <typename S>
+void backward(const Shape& shape, const int64_t* table, View<const S> query, View<const S> key, View<const S> value,
+              View<const S> output, View<const S> grad, const float* log_sums, View<S> grad_query, View<S> grad_key,
+              View<S> grad_value) {
+    const Plan plan(table, shape.segments);
+    Room<S>& mine = room<S>();
+    const Tiled<S> keys(mine.keys, key, plan, shape.kv_heads, shape.width, true);
+    const Tiled<S> values(mine.values, value, plan, shape.kv_heads, shape.value_width, false);
+    const int64_t places = shape.heads * int64_t(plan.tiles.size()) * KEYS;
+    float *grad_keys = scratch(mine.grad_keys, places * shape.width),
+          *grad_values = scratch(mine.grad_values, places * shape.value_width);
+    const Given<S> given{query, output, grad, keys, values, log_sums, grad_query, grad_keys, grad_values};
+    std::vector<int64_t> costs;
+    for (const auto& blocks : plan.roots) {
+        costs.push_back(0);
+        for (const int64_t b : blocks) costs.back() += int64_t(plan.seen(plan.blocks[b], shape.window).size());
+    }
+    const std::vector<int64_t> order = dearest_first(costs);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int64_t h = 0; h < shape.heads; ++h) {
+            const int64_t share = places / shape.heads;
+            std::memset(grad_keys + h * share * shape.width, 0, share * shape.width * sizeof(float));
+            std::memset(grad_values + h * share * shape.value_width, 0, share * shape.value_width * sizeof(float));
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < int64_t(order.size()) * shape.heads; ++task)
+            for (const int64_t b : plan.roots[order[task / shape.heads]])
+                push(plan, plan.blocks[b], task % shape.heads, shape, given);
+        at::native::cpublas::brgemm_release(sizeof(S) == 2);
+    }
+    gather(plan, grad_keys, shape.heads, shape.kv_heads, shape.width, grad_key);
+    gather(plan, grad_values, shape.heads, shape.kv_heads, shape.value_width, grad_value);
+}
+
+}  // namespace
+}  // namespace burnish
+
+using namespace burnish;
+
+// strides: of head and token of each tensor in the order of the arguments.
+#define ATTENTION(NAME, S)                                                                                             \
+    extern "C" void attention_forward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides,         \
+                                             const S* query, const S* key, const S* value, S* output,                  \
+                                             float* log_sums) {                                                        \
+        forward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},                      \
+                   {value, strides[4], strides[5]}, {output, strides[6], strides[7]}, log_sums);                       \
+    }                                                                                                                  \
+    extern "C" void attention_backward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides,        \
+                                              const S* query, const S* key, const S* value, const S* output,           \
+                                              const S* grad, const float* log_sums, S* grad_query, S* grad_key,        \
+                                              S* grad_value) {                                                         \
+        backward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},                     \
+                    {value, strides[4], strides[5]}, {output, strides[6], strides[7]}, {grad, strides[8], strides[9]}, \
+                    log_sums, {grad_query, strides[10], strides[11]}, {grad_key, strides[12], strides[13]},            \
+                    {grad_value, strides[14], strides[15]});                                                           \
+    }
+ATTENTION(bfloat16, bf16)
+ATTENTION(float32, float)

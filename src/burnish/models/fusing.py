@@ -12,6 +12,7 @@ not kept but made again from what they keep, which takes no matrix product: a th
 from __future__ import annotations
 
 import copy
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from torch.nn.functional import gelu, linear, silu
 
 from burnish.models.kernels import few_kernels
 from burnish.models.logprobs import backbone_of
+from burnish.models.native import layers
 
 aten = torch.ops.aten
 
@@ -40,7 +42,7 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     for module, forward in found:
         module.forward = forward
     try:
-        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack), _rotations(model, wanted):
             yield
     finally:
         for module, _ in found:
@@ -113,7 +115,7 @@ def _norm(module: Any, epsilon: float, offset: float, early: bool, x: Tensor) ->
     return _made_by(lambda: _normed(source, weight, epsilon, offset, early)[0], result)
 
 
-@few_kernels
+@partial(few_kernels, native=layers.normed)
 def _normed(x: Tensor, weight: Tensor, epsilon: float, offset: float, early: bool) -> tuple[Tensor, Tensor]:
     """The result, and 1 / rms of each row."""
     wide = x.float()
@@ -122,7 +124,7 @@ def _normed(x: Tensor, weight: Tensor, epsilon: float, offset: float, early: boo
     return weight * unit.to(x.dtype) if early else (unit * (offset + weight.float())).type_as(x), inverse
 
 
-@few_kernels
+@partial(few_kernels, native=layers.norm_slopes)
 def _norm_slopes(x: Tensor, weight: Tensor, inverse: Tensor, grad: Tensor, offset: float, learns: bool
                  ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradients of a norm's input, and of its weight if that learns."""
@@ -211,12 +213,12 @@ ACTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Ten
 """Activations, each with what it makes of a gradient and its input."""
 
 
-@few_kernels
+@partial(few_kernels, native=layers.gated)
 def _gated(gate: Tensor, up: Tensor, act: str) -> Tensor:
     return ACTS[act][0](gate) * up
 
 
-@few_kernels
+@partial(few_kernels, native=layers.gated_slopes)
 def _gated_slopes(gate: Tensor, up: Tensor, grad: Tensor, act: str) -> tuple[Tensor, Tensor]:
     """The gradients of gate and up projection."""
     active, slope = ACTS[act]
@@ -236,6 +238,62 @@ class _Gated(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
         return *_gated_slopes(gate, up, grads[0], ctx.act), None
+
+
+# -- rotary positions
+
+ROTATION = "apply_rotary_pos_emb"
+"""What families' files call the function that turns queries and keys by their positions (arXiv:2104.09864)."""
+
+
+@contextmanager
+def _rotations(model: Any, wanted: bool) -> Iterator[None]:
+    """Put our own in the place of the rotation of a family's file, if it computes the usual one."""
+    families = {type(module).__module__ for module in backbone_of(model).modules()} if wanted else set()
+    found = {file: getattr(file, ROTATION) for file in map(sys.modules.__getitem__, families)
+             if hasattr(file, ROTATION) and _is_usual(getattr(file, ROTATION))}  # fmt: skip
+    for file, theirs in found.items():
+        setattr(file, ROTATION, partial(_rotation, theirs))
+    try:
+        yield
+    finally:
+        for file, theirs in found.items():
+            setattr(file, ROTATION, theirs)
+
+
+def _is_usual(theirs: Callable[..., tuple[Tensor, Tensor]]) -> bool:
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((1, 4, 3, 8), (1, 2, 3, 8), (1, 3, 8), (1, 3, 8))
+    query, key, cos, sin = (torch.randn(shape, generator=draw).bfloat16() for shape in shapes)
+    if not layers.rotates(query, cos, sin):
+        return False
+    try:
+        expected = theirs(query, key, cos, sin)
+    except (TypeError, RuntimeError):  # another signature
+        return False
+    mine = (layers.rotated(query, cos, sin), layers.rotated(key, cos, sin))
+    return all(torch.equal(one, other) for one, other in zip(mine, expected, strict=True))
+
+
+def _rotation(theirs: Callable[..., tuple[Tensor, Tensor]], query: Tensor, key: Tensor, cos: Tensor, sin: Tensor,
+              *rest: Any, **named: Any) -> tuple[Tensor, Tensor]:  # fmt: skip
+    if rest or named or not (layers.rotates(query, cos, sin) and layers.rotates(key, cos, sin)):
+        return theirs(query, key, cos, sin, *rest, **named)
+    return _Rotated.apply(query, cos, sin), _Rotated.apply(key, cos, sin)
+
+
+class _Rotated(torch.autograd.Function):  # type: ignore[misc]
+    """Each pair of numbers turned by its position's angle; the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return layers.rotated(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        return layers.rotated(grad if grad.stride(-1) == 1 else grad.contiguous(), *ctx.saved_tensors, back=True), None, None
 
 
 # -- adapters

@@ -31,18 +31,22 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class few_kernels(Generic[P, R]):
-    """Runs a function of tensors compiled where the first of them is on a GPU, and as it is written elsewhere.
+    """Runs a function of tensors compiled where the first of them is on a GPU, by a kernel of our own on a CPU if it is
+    handed one that fits, and as it is written elsewhere.
 
-    What stands between two matrix products is bound by memory there: written out, every operation reads and writes all
-    of it. The compiled function rounds once where the written one rounds after every operation.
+    What stands between two matrix products is bound by memory: written out, every operation reads and writes all of it.
+    The compiled function rounds once where the written one rounds after every operation.
     """
 
-    def __init__(self, plain: Callable[P, R]) -> None:
+    def __init__(self, plain: Callable[P, R], native: Callable[P, R | None] | None = None) -> None:
         self.plain = plain
         """The function as it is written."""
+        self._native = native
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         first: Any = arguments[0]
+        if self._native is not None and (found := self._native(*arguments, **named)) is not None:
+            return found
         run = compiled(self.plain) if first.is_cuda and can_compile() else self.plain
         return run(*arguments, **named)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from burnish.models.attention import masks_of, trees
 from burnish.models.kernels import extra_rows, few_kernels
 from burnish.models.layout import Batch, Tree
+from burnish.models.native import head as native
 
 CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits held at once by kind of device: on a CPU 32 MiB in fp32, which its caches help with; on a GPU, where products
@@ -185,7 +186,7 @@ def _placed(tokens: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return tokens.clamp(0, width - 1)[:, None], (tokens >= 0) & (tokens < width)
 
 
-@few_kernels
+@partial(few_kernels, native=native.taken_in)
 def _taken_in(raw: Tensor, tokens: Tensor, most: Tensor, total: Tensor, chosen: Tensor, scale: float,
               softcap: float | None, learns: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Take a part's logits into the log-sum-exp.
@@ -208,7 +209,7 @@ def _taken_in(raw: Tensor, tokens: Tensor, most: Tensor, total: Tensor, chosen: 
     return most, total, chosen, shrink, parts.mul_(slope).to(raw.dtype) if learns else shrink
 
 
-@few_kernels
+@partial(few_kernels, native=native.pushed)
 def _pushed(raw: Tensor, tokens: Tensor, normalizer: Tensor, given: Tensor, scale: float, softcap: float | None,
             sums: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The gradient of what a part's matrix gave (N, v), in its dtype, and its sum over the rows (v,) if asked for."""

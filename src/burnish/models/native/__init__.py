@@ -28,7 +28,7 @@ from burnish.log import note
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno",
-         "-fno-trapping-math", "-fno-strict-aliasing", "-Wno-psabi", "-shared", "-fPIC")  # fmt: skip
+         "-fno-trapping-math", "-fno-signed-zeros", "-fno-strict-aliasing", "-Wno-psabi", "-shared", "-fPIC")  # fmt: skip
 SWITCH = "BURNISH_NATIVE"
 """Set to 0 in the environment, it leaves all to torch."""
 KINDS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
@@ -81,14 +81,19 @@ def multiplies(kind: torch.dtype) -> bool:
     return found is not None and kind in KINDS and bool(getattr(found, f"multiplies_{KINDS[kind]}")())
 
 
+def computes(like: Tensor) -> bool:
+    """Whether there are kernels for a tensor."""
+    return like.device.type == "cpu" and like.dtype in KINDS and library() is not None
+
+
 def call(name: str, kind: torch.dtype, *arguments: Any) -> None:
     """Call a kernel for a number format; tensors are handed as addresses."""
     getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments))
 
 
 def _handed(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
     if isinstance(value, int):
         return ctypes.c_int64(value)
     return ctypes.c_float(value) if isinstance(value, float) else value

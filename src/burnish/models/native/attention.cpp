@@ -213,7 +213,8 @@ void attend(const Plan& plan, const Block& block, int64_t head, const Shape& sha
                 finish(row, m, shape.scale, shape.softcap);
                 for (int64_t j = own.low; j < own.high; ++j) most[j] = std::max(most[j], row[j]);
             }
-        for (int64_t j = 0; j < m; ++j) shrink[j] = exponential(shrink[j] - most[j]);
+        for (int64_t j = 0; j < m; ++j)  // of a query that has seen no key yet there is nothing to shrink
+            shrink[j] = shrink[j] == LOWEST ? 0.0f : exponential(shrink[j] - most[j]);
         for (int64_t j = 0; j < m; ++j) sum[j] *= shrink[j];
         if (from)
             for (int64_t d = 0; d < shape.value_width; ++d)

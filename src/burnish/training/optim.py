@@ -19,6 +19,8 @@ WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
 PART = {"cpu": 1 << 23, "cuda": 1 << 26}
 """Parameters that are updated at once, or one that is larger, by kind of device."""
+CLIP_EPSILON = 1e-6
+"""Added to the norm that a gradient is divided by, as torch does."""
 MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 """What torch's optimisers hold of each parameter, by its name in their state."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -102,6 +104,7 @@ class MasterOptimizer:
     """
 
     def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], settings: Optimization) -> None:
+        from burnish.models.native import adamw
         from burnish.training.masters import Masters
 
         pairs = list(named)
@@ -115,6 +118,10 @@ class MasterOptimizer:
             groups.setdefault(settings.group(name, parameter.ndim), []).append(number)
         kinds = dict.fromkeys(kind for kind, _, _ in groups)
         self._inner = [_optimizer(kind, groups, self.masters.tensors, settings) for kind in kinds]
+        self._fused = kinds.keys() == {"adamw"} and all(
+            adamw.fits(one) and not sharding.is_part(one) for one in self.parameters
+        )
+        self._places = {id(master): number for number, master in enumerate(self.masters.tensors)}
         self._numbers = [[n for key, part in groups.items() if key[0] == kind for n in part] for kind in kinds]
 
     def rate(self, step: int, steps: int) -> float:
@@ -125,10 +132,12 @@ class MasterOptimizer:
         """Apply the gradients in the model's parameters; returns their norm before clipping."""
         import torch
 
-        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
         for optimizer in self._inner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
+        if self._fused:
+            return self._fused_step()
+        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
         gradients = [parameter.grad for parameter in self.parameters]
         self.drop_gradients()
         parts = list(self._parts())
@@ -137,6 +146,26 @@ class MasterOptimizer:
             with self.masters.opened(part, values):
                 self._step_of(part, gradients, slopes)
         return float(norm)
+
+    def _fused_step(self) -> float:
+        """The same by a kernel that needs no fp32 values and gradients beside what is held."""
+        import torch
+
+        from burnish.models.native import adamw
+
+        learning = [parameter for parameter in self.parameters if parameter.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm([parameter.grad for parameter in learning]))
+        (optimizer,) = self._inner
+        share = min(1.0, self._settings.clip / (norm + CLIP_EPSILON))
+        for group in optimizer.param_groups:
+            for master in group["params"]:
+                number = self._places[id(master)]
+                grad, self.parameters[number].grad = self.parameters[number].grad, None
+                if grad is not None:
+                    adamw.step(self.masters.parts(number), grad, optimizer.state[master], rate=group["lr"],
+                               betas=group["betas"], epsilon=group["eps"], decay=group["weight_decay"],
+                               share=share)  # fmt: skip
+        return norm
 
     def _parts(self) -> Iterator[list[int]]:
         """The parameters' numbers in parts, so that fp32 values and gradients of a part alone exist."""

@@ -1,0 +1,36 @@
+"""One update of AdamW by our own kernel (adamw.cpp): weights, moments and gradient are read and written once."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from burnish.models import native
+
+
+class _By(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_float) for name in ("rate", "first", "second", "epsilon", "decay", "share",
+                                                         "first_correction", "second_correction"))  # fmt: skip
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether the kernel updates a weight."""
+    return weight.is_contiguous() and native.computes(weight)
+
+
+def step(master: Sequence[Tensor], grad: Tensor, state: dict[str, Tensor], *, rate: float, betas: tuple[float, float],
+         epsilon: float, decay: float, share: float) -> None:  # fmt: skip
+    """Update a weight in its place (arXiv:1711.05101 algorithm 2).
+
+    Args:
+        master: the fp32 weight, or the bfloat16 one and the 16 bits below it. grad: in the weight's dtype.
+        state: torch's of AdamW: step, exp_avg, exp_avg_sq. share: what the gradient is multiplied by first.
+    """
+    state["step"] += 1
+    count = float(state["step"])
+    by = _By(rate, *betas, epsilon, decay, share, 1 - betas[0] ** count, 1 - betas[1] ** count)
+    grad = grad.to(master[0].dtype).contiguous()
+    moments = (state["exp_avg"], state["exp_avg_sq"])
+    native.call("adamw", master[0].dtype, ctypes.byref(by), grad.numel(), *master, grad, *moments)

@@ -147,7 +147,8 @@ def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_
 
 def logits_of(hidden: Tensor, head: Head) -> Tensor:
     """Logits in fp32 (N, V) of hidden states (N, H)."""
-    return _finish(_raw(hidden.to(head.weight.dtype), head), head.scale, head.softcap)
+    raw = torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias)
+    return _finish(raw, head.scale, head.softcap)
 
 
 def _finish(raw: Tensor, scale: float, softcap: float | None) -> Tensor:
@@ -167,18 +168,20 @@ def chunk(like: Tensor) -> int:
     return CHUNK.get(like.device.type, CHUNK["cpu"])
 
 
-def _parts(head: Head, rows: int) -> Iterator[tuple[int, int, Head]]:
-    """The head in parts: first token, end, and the head that gives their logits."""
-    vocabulary = head.weight.shape[0]
-    size = max(1, chunk(head.weight) // max(1, rows) // NARROWEST) * NARROWEST
+def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """The head in parts: first token, end, the part's weights, and what they give (N, v). All parts' logits lie in the
+    same memory, one after the other."""
+    vocabulary, rows = len(head.weight), len(states)
+    size = min(vocabulary, max(1, chunk(head.weight) // max(1, rows) // NARROWEST) * NARROWEST)
+    memory = states.new_empty(rows * size)
     for low in range(0, vocabulary, size):
         high = min(low + size, vocabulary)
-        bias = None if head.bias is None else head.bias[low:high]
-        yield low, high, replace(head, weight=head.weight[low:high], bias=bias)
-
-
-def _raw(states: Tensor, head: Head) -> Tensor:
-    return torch.nn.functional.linear(states, head.weight, head.bias)
+        weight, raw = head.weight[low:high], memory[: rows * (high - low)].view(rows, high - low)
+        if head.bias is None:
+            torch.mm(states, weight.T, out=raw)
+        else:
+            torch.addmm(head.bias[low:high], states, weight.T, out=raw)
+        yield low, high, weight, raw
 
 
 def _placed(tokens: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -242,11 +245,10 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
         total, chosen = torch.zeros_like(most), torch.zeros_like(most)
         ctx.once = learns and not any(ctx.needs_input_grad[1:3])
         pull = torch.zeros(hidden.shape, device=hidden.device) if ctx.once else None
-        for low, _, part in _parts(head, len(tokens)):
-            most, total, chosen, shrink, parts = _taken_in(_raw(states, part), tokens - low, most, total, chosen,
-                                                           *settings, ctx.once)  # fmt: skip
+        for low, _, part, raw in _parts(states, head):
+            most, total, chosen, shrink, parts = _taken_in(raw, tokens - low, most, total, chosen, *settings, ctx.once)
             if pull is not None:
-                pull.mul_(shrink[:, None]).add_(parts @ part.weight)
+                pull.mul_(shrink[:, None]).add_(parts @ part)
         if pull is not None:
             own = weight[tokens].float() * torch.as_tensor(_slope(chosen, *settings), device=most.device).view(-1, 1)
             ctx.save_for_backward((own - pull / total[:, None]).to(hidden.dtype))
@@ -266,10 +268,10 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
         grad_hidden = torch.zeros(hidden.shape, device=hidden.device)
         grad_weight = torch.empty_like(weight)
         grad_bias = torch.empty_like(rest[0]) if rest else None
-        for low, high, part in _parts(head, len(tokens)):
-            small, added = _pushed(_raw(states, part), tokens - low, normalizer, given, head.scale, head.softcap,
+        for low, high, part, raw in _parts(states, head):
+            small, added = _pushed(raw, tokens - low, normalizer, given, head.scale, head.softcap,
                                    grad_bias is not None)  # fmt: skip
-            grad_hidden += small @ part.weight
+            grad_hidden += small @ part
             torch.mm(small.T, states, out=grad_weight[low:high])
             if grad_bias is not None:
                 grad_bias[low:high] = added

@@ -20,6 +20,7 @@ from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.attention import trees
 from burnish.models.compiling import compiled_layers
+from burnish.models.embedding import gradients_by_row
 from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import backbone_of
@@ -85,6 +86,7 @@ def train(
         hardware.freed_memory_kept(),
         fused_layers(lm.model, not optimization.compile),  # a compiler fuses for itself
         compiled_layers(lm.model, optimization.compile),
+        gradients_by_row(lm.model, not optimization.shard) as add_rows,
         sharded(lm.model, optimization.shard) as split,
     ):
         with _memory_of_optimizer(label):
@@ -93,8 +95,8 @@ def train(
             )
         keeper = Keeper(options["folder"], optimizer, options.get("checkpoint_every_s", 60.0))
         watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
-        run = _Run(lm, micros, lengths, optimizer, keeper.progress.budget or optimization.micro(lm.device), label,
-                   options["seed"], split, keeper.progress.budget)  # fmt: skip
+        run = _Run(lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device),
+                   label, options["seed"], split, keeper.progress.budget)  # fmt: skip
         lm.model.train(dropout)
         for step, row in _steps(run, plan, keeper, watcher):
             for tell in (check, options.get("after")):
@@ -165,6 +167,8 @@ class _Run:
     micros: Micros
     lengths: Sequence[int]
     optimizer: MasterOptimizer
+    add_rows: Callable[[], None]
+    """Adds the gradients of embeddings that wait (see `gradients_by_row`)."""
     budget: int
     """Tokens in a micro-batch; halved when memory runs out."""
     label: str
@@ -222,6 +226,7 @@ class _Run:
         for size, compute, counts in parts:
             output = compute()
             (output.total * (counts / count)).backward()
+            self.add_rows()
             if not counts:
                 continue
             loss += float(output.total.detach()) / count

@@ -26,6 +26,7 @@ from torch.nn.functional import gelu, linear, silu
 from burnish.models.kernels import few_kernels
 from burnish.models.logprobs import backbone_of
 from burnish.models.native import layers
+from burnish.models.native.linear import fits, weight_gradient
 
 aten = torch.ops.aten
 
@@ -36,7 +37,7 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     found: list[tuple[Any, Callable[..., Tensor]]] = []
     norms: dict[type, tuple[float, bool] | None] = {}
     for module in backbone_of(model).modules() if wanted else ():
-        forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module)
+        forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module) or _linear_of(module)
         if forward is not None:
             found.append((module, forward))
     for module, forward in found:
@@ -294,6 +295,38 @@ class _Rotated(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
         return layers.rotated(grad if grad.stride(-1) == 1 else grad.contiguous(), *ctx.saved_tensors, back=True), None, None
+
+
+# -- linear layers
+
+
+def _linear_of(module: Any) -> Callable[[Tensor], Tensor] | None:
+    """The forward pass of a linear layer whose weights learn, where their gradient has a kernel of its own."""
+    if type(module) is not torch.nn.Linear or not module.weight.requires_grad or not fits(module.weight):
+        return None
+    return partial(_linear, module)
+
+
+def _linear(module: Any, x: Tensor) -> Tensor:
+    result: Tensor = _Linear.apply(x, module.weight, module.bias)
+    return result
+
+
+class _Linear(torch.autograd.Function):  # type: ignore[misc]
+    """y = x W' + b; dx = dy W, dW = dy' x, db = sum of dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        given = grads[0].flatten(0, -2)
+        grad_x = (given @ weight).unflatten(0, x.shape[:-1]) if ctx.needs_input_grad[0] else None
+        grad_bias = given.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_x, weight_gradient(given.contiguous(), x.flatten(0, -2)), grad_bias
 
 
 # -- adapters

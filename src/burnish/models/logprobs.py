@@ -21,6 +21,7 @@ from burnish.models.attention import masks_of, trees
 from burnish.models.kernels import extra_rows, few_kernels
 from burnish.models.layout import Batch, Tree
 from burnish.models.native import head as native
+from burnish.models.native.linear import weight_gradient
 
 CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits held at once by kind of device: on a CPU 32 MiB in fp32, which its caches help with; on a GPU, where products
@@ -272,7 +273,7 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
             small, added = _pushed(raw, tokens - low, normalizer, given, head.scale, head.softcap,
                                    grad_bias is not None)  # fmt: skip
             grad_hidden += small @ part
-            torch.mm(small.T, states, out=grad_weight[low:high])
+            weight_gradient(small, states, out=grad_weight[low:high])
             if grad_bias is not None:
                 grad_bias[low:high] = added
         return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None

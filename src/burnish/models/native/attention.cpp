@@ -93,13 +93,6 @@ struct Columns {
 
 int64_t padded(int64_t queries) { return (queries + 31) / 32 * 32; }
 
-template <typename S>
-S* scratch(std::vector<S>& kept, int64_t size) {
-    if (int64_t(kept.size()) < size + 32) kept.resize(size + 32);
-    const auto address = reinterpret_cast<uintptr_t>(kept.data());
-    return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
-}
-
 // Rows (count x width) to the right side of a product, in which they are the columns (width x columns).
 template <typename S>
 void lace_columns(const S* rows, int64_t stride, int64_t count, int64_t width, int64_t columns, S* to) {

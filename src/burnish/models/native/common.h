@@ -121,6 +121,14 @@ inline float largest(const float* values, int64_t count) {
     return *std::max_element(most, most + lanes);
 }
 
+// Memory for some numbers that begins a cache line; `kept` has it from one call to the next.
+template <typename S>
+S* scratch(std::vector<S>& kept, int64_t size) {
+    if (int64_t(kept.size()) < size + 32) kept.resize(size + 32);
+    const auto address = reinterpret_cast<uintptr_t>(kept.data());
+    return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
+}
+
 // e to the power of x, for x below 4e6 in size: Cephes' polynomial, off by 2 units in the last place at most; zero below
 // -87.7 and infinite above 88.7. The bounds are those of the whole exponent: bounds of x itself make a compiler branch.
 inline float exponential(float x) {

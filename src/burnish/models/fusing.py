@@ -284,12 +284,16 @@ def _rotation(theirs: Callable[..., tuple[Tensor, Tensor]], query: Tensor, key: 
 
 
 class _Rotated(torch.autograd.Function):  # type: ignore[misc]
-    """Each pair of numbers turned by its position's angle; the gradient is turned back."""
+    """Each pair of numbers turned by its position's angle; the gradient is turned back.
+
+    What a linear layer gave is not kept by anyone and used by nobody else, so the result takes its place: 30 layers'
+    tensors that come and go leave holes in a heap. What a norm gave is there to be made again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return layers.rotated(x, cos, sin)
+        return layers.rotated(x, cos, sin, in_place=x.data_ptr() not in _AGAIN)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

@@ -61,10 +61,12 @@ def rotates(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
     return plain and x.dtype == cos.dtype and _fit(cos, sin)
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False, in_place: bool = False) -> Tensor:
     """x cos + (second half negated, first half) sin for x (1, heads, T, D) and cos, sin (1, T, D), or with `back` the
-    gradient of x from that of the result. In memory heads of one token stand beside each other."""
+    gradient of x from that of the result. In memory heads of one token stand beside each other; where those of x do,
+    the result may take its place."""
     heads, tokens, width = x.shape[1:]
-    y = x.new_empty(1, tokens, heads, width)
+    by_token = x.transpose(1, 2)
+    y = by_token if in_place and by_token.is_contiguous() else x.new_empty(1, tokens, heads, width)
     native.call("rotate", x.dtype, tokens, heads, width, x.stride(2), x.stride(1), x, cos, sin, int(back), y)
     return y.transpose(1, 2)

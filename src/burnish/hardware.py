@@ -38,6 +38,11 @@ def has_fast_bfloat16() -> bool:
     return bool({"amx_bf16", "avx512_bf16", "bf16"} & cpu_flags())
 
 
+def has_matrix_units() -> bool:
+    """Whether the CPU has matrix units for bfloat16 (AMX)."""
+    return "amx_bf16" in cpu_flags()
+
+
 @cache
 def cpu_flags() -> set[str]:
     """What the CPU can do, by the names that Linux has for it; nothing where they are not known."""

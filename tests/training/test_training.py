@@ -23,7 +23,7 @@ from burnish.objectives.reference_free import CPO, ORPO, SimPO
 from burnish.objectives.sft import SFT
 from burnish.training.answers import REFERENCE
 from burnish.training.batch import steps_of
-from burnish.training.optim import Optimization
+from burnish.training.optim import MasterOptimizer, Optimization
 from burnish.training.preference import RenderedPair, discounted, pair_reference, train_preference
 from burnish.training.state import CHECKPOINT, METRICS, TrainResult
 from burnish.training.step import _Run
@@ -174,16 +174,17 @@ def test_ctrl_c_finishes_the_step_and_keeps_a_checkpoint(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = supervised(llama, tmp_path / "whole")
-    real = torch.optim.AdamW.step
+    real = MasterOptimizer.step
 
-    def pressed(self: torch.optim.AdamW) -> None:
+    def pressed(self: MasterOptimizer, rate: float) -> float:
         """Ctrl-C in the middle of the third step, when the weights have moved and the step is not yet counted."""
-        real(self)
+        norm = real(self, rate)
         if len(losses(tmp_path / "out")) == 2:
             os.kill(os.getpid(), signal.SIGINT)
+        return norm
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", pressed)
+        patch.setattr(MasterOptimizer, "step", pressed)
         with pytest.raises(KeyboardInterrupt):
             supervised(llama, tmp_path / "out")
     state = torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)

@@ -321,8 +321,11 @@ def _backward(
 
 @_backward.register_fake  # type: ignore[untyped-decorator]
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    first = grad.new_empty(query.shape[2], query.shape[1], query.shape[3]).transpose(0, 1)[None]
-    return first, *(one.new_empty(one.shape) for one in (key, value))
+    by_token = [one.new_empty(1, one.shape[2], one.shape[1], one.shape[3]).transpose(1, 2)
+                for one in (query, key, value)]  # fmt: skip
+    if native.fits(query, value):
+        return by_token[0], by_token[1], by_token[2]
+    return by_token[0], key.new_empty(key.shape), value.new_empty(value.shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

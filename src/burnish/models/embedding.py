@@ -23,8 +23,8 @@ Waiting = list[tuple[Tensor, Tensor, Tensor]]
 
 @contextmanager
 def gradients_by_row(model: Any, wanted: bool = True) -> Iterator[Callable[[], None]]:
-    """While this lasts gradients of embeddings on a CPU wait; what it gives adds them, and is called after every
-    backward pass."""
+    """While this lasts gradients of embeddings on a CPU wait. What it gives adds them and is called after every backward
+    pass."""
     waiting: Waiting = []
     found = [module for module in backbone_of(model).modules() if _is_plain(module)] if wanted else []
     for module in found:
@@ -50,6 +50,7 @@ def _embed(module: Any, waiting: Waiting, ids: Tensor) -> Tensor:
 class _Rows(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int | None, waiting: Waiting) -> Tensor:
+        waiting.clear()  # what a pass that ran out of memory has left
         ctx.weight, ctx.ids, ctx.padding, ctx.waiting = weight, ids, padding, waiting
         return embedding(ids, weight)
 

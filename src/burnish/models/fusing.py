@@ -227,7 +227,8 @@ def _gated_slopes(gate: Tensor, up: Tensor, grad: Tensor, act: str) -> tuple[Ten
 
 
 class _Gated(torch.autograd.Function):  # type: ignore[misc]
-    """act(gate) * up (arXiv:2002.05202); act(gate) is made again in the backward pass."""
+    """act(gate) * up (arXiv:2002.05202); act(gate) is made again in the backward pass. Gate and up are this function's
+    alone, so their gradients may take their place."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, act: str) -> Tensor:
@@ -298,7 +299,11 @@ class _Rotated(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
-        return layers.rotated(grad if grad.stride(-1) == 1 else grad.contiguous(), *ctx.saved_tensors, back=True), None, None
+        return (
+            layers.rotated(grad if grad.stride(-1) == 1 else grad.contiguous(), *ctx.saved_tensors, back=True),
+            None,
+            None,
+        )
 
 
 # -- linear layers

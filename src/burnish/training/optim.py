@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from burnish import hardware
 from burnish.config import Config
 from burnish.errors import TrainingError
 from burnish.training import sharding
@@ -61,8 +62,8 @@ class Optimization(Config):
     shuffle: bool = True
     """Draw rows in a fresh order every epoch; false keeps the order of the data."""
     micro_tokens: int | None = Field(default=None, ge=1)
-    """Tokens in one forward pass: 1,536 on a CPU and 16,384 on a GPU when left out. Lower it when memory is short; it
-    changes results only by rounding."""
+    """Tokens in one forward pass when left out: 16,384 on a GPU, 2,560 on a CPU with matrix units and 1,536 on others.
+    Lower it when memory is short; it changes results only by rounding."""
     checkpointing: bool = False
     """Keep only each layer's input in the forward pass and compute the rest again in the backward pass: much less
     memory for a third more time."""
@@ -74,8 +75,10 @@ class Optimization(Config):
     compiler on a CPU, and changes results only by rounding, and the draws of dropout where there is some."""
 
     def micro(self, device: str) -> int:
-        """Tokens in one forward pass on a device. A CPU is fastest while a pass fits its caches."""
-        return self.micro_tokens or (1536 if device == "cpu" else 16384)
+        """Tokens in one forward pass on a device. A CPU is fastest while a pass fits its caches, or while it fills its
+        matrix units."""
+        usual = 16384 if device != "cpu" else 2560 if hardware.has_matrix_units() else 1536
+        return self.micro_tokens or usual
 
     def steps(self, rows: int) -> int:
         """Optimiser steps for this many rows."""

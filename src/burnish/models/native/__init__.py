@@ -27,8 +27,11 @@ from burnish import hardware
 from burnish.log import note
 
 SOURCES = Path(__file__).parent
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno",
-         "-fno-trapping-math", "-fno-signed-zeros", "-fno-strict-aliasing", "-Wno-psabi", "-shared", "-fPIC")  # fmt: skip
+FLAGS = (
+    "-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno",
+    "-fno-trapping-math", "-fno-signed-zeros", "-fno-strict-aliasing", "-Wno-psabi", "-shared", "-fPIC",
+)  # fmt: skip
+"""Loops become vector instructions only where neither errors nor the sign of a zero have to be kept."""
 SWITCH = "BURNISH_NATIVE"
 """Set to 0 in the environment, it leaves all to torch."""
 KINDS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
@@ -39,7 +42,7 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where they cannot be had; says so when a compiler fails."""
     if os.environ.get(SWITCH) == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
         return None
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++"))), None)
+    compiler = shutil.which(os.environ.get("CXX") or "g++")
     if compiler is None:
         return None
     try:

@@ -74,13 +74,12 @@ struct Silu {
 
 struct GeluTanh {
     static constexpr float A = 0.7978845608f, B = 0.044715f;
-    static float bend(float x) {  // tanh(A (x + B x^3))
-        return 1.0f - 2.0f / (1.0f + exponential(2.0f * A * (x + B * x * x * x)));
-    }
-    static float value(float x) { return 0.5f * x * (1.0f + bend(x)); }
+    // (1 - tanh(A (x + B x^3))) / 2
+    static float rest(float x) { return 1.0f / (1.0f + exponential(2.0f * A * (x + B * x * x * x))); }
+    static float value(float x) { return x * (1.0f - rest(x)); }
     static float slope(float x) {
-        const float t = bend(x);
-        return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * A * (1.0f + 3.0f * B * x * x);
+        const float r = rest(x);
+        return (1.0f - r) + 2.0f * x * r * (1.0f - r) * A * (1.0f + 3.0f * B * x * x);
     }
 };
 
@@ -96,6 +95,7 @@ void gated_forward(int64_t count, const S* gate, const S* up, S* y) {
     }
 }
 
+// The gradients may be written to where gate and up are.
 template <typename S, typename Act>
 void gated_backward(int64_t count, const S* gate, const S* up, const S* grad, S* grad_gate, S* grad_up) {
 #pragma omp parallel for schedule(static)
@@ -103,8 +103,8 @@ void gated_backward(int64_t count, const S* gate, const S* up, const S* grad, S*
         const int64_t stop = std::min(from + PIECE, count);
 #pragma omp simd
         for (int64_t i = from; i < stop; ++i) {
-            const float x = wide(gate[i]), given = wide(grad[i]);
-            grad_gate[i] = narrow<S>(wide(narrow<S>(given * wide(up[i]))) * Act::slope(x));
+            const float x = wide(gate[i]), given = wide(grad[i]), value = wide(up[i]);
+            grad_gate[i] = narrow<S>(wide(narrow<S>(given * value)) * Act::slope(x));
             grad_up[i] = narrow<S>(given * wide(narrow<S>(Act::value(x))));
         }
     }

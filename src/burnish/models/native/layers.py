@@ -46,12 +46,11 @@ def gated(gate: Tensor, up: Tensor, act: str) -> Tensor | None:
 
 
 def gated_slopes(gate: Tensor, up: Tensor, grad: Tensor, act: str) -> tuple[Tensor, Tensor] | None:
-    """The gradients of gate and up."""
+    """The gradients of gate and up, in their place."""
     if act not in ACTS or not _fit(gate, up, grad):
         return None
-    grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-    native.call(f"gated_backward_{act}", gate.dtype, gate.numel(), gate, up, grad, grad_gate, grad_up)
-    return grad_gate, grad_up
+    native.call(f"gated_backward_{act}", gate.dtype, gate.numel(), gate, up, grad, gate, up)
+    return gate, up
 
 
 def rotates(x: Tensor, cos: Tensor, sin: Tensor) -> bool:

@@ -1,0 +1,67 @@
+"""The kernels are built once, from what they are made of; without a compiler torch does all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from burnish import hardware
+from burnish.models import native
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler, or not Linux on x86")
+
+
+@pytest.fixture
+def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of its own that is still empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    yield tmp_path / "burnish"
+    native.library.cache_clear()
+
+
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    notes: list[str] = []
+    monkeypatch.setattr(native, "note", notes.append)
+    return notes
+
+
+def test_they_are_built_once_and_kept(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = said(monkeypatch)
+    assert native.library() is not None
+    (built,) = afresh.iterdir()
+    native.library.cache_clear()
+    assert native.library() is not None
+    assert list(afresh.iterdir()) == [built] and len(notes) == 1 and "kept for later runs" in notes[0]
+
+
+def test_other_cpus_get_another_build(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    native.library()
+    native.library.cache_clear()
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: {"another"})
+    native.library()
+    assert len(list(afresh.iterdir())) == 2
+
+
+def test_a_compiler_that_fails_is_reported_and_torch_does_the_work(
+    afresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such header" >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    notes = said(monkeypatch)
+    assert native.library() is None
+    assert "no such header" in notes[-1] and "BURNISH_NATIVE=0" in notes[-1]
+    assert list(afresh.iterdir()) == []
+    assert not native.computes(torch.zeros(2))
+
+
+@pytest.mark.parametrize(("name", "value"), [("BURNISH_NATIVE", "0"), ("CXX", "no-such-compiler")])
+def test_without_them_nothing_is_built(name: str, value: str, afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert native.library() is None and not afresh.exists()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from burnish import code
 
 
@@ -23,3 +27,18 @@ def test_predictions_are_no_part_of_results() -> None:
 def test_the_version_is_stable_and_differs_between_modules() -> None:
     assert code.version("burnish.types") == code.version("burnish.types")
     assert code.version("burnish.types") != code.version("burnish.rng")
+
+
+def test_sources_that_a_package_compiles_are_part_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = code.source("burnish.models.native")
+    assert native is not None
+    assert {"attention.cpp", "common.h"} <= {path.name for path in code._compiled_with(native)}
+    before = code.version("burnish.models.native")
+    other = tmp_path / "attention.cpp"
+    other.write_text("// changed")
+    monkeypatch.setattr(code, "_compiled_with", lambda path: [other] if path == native else [])
+    code.version.cache_clear()
+    assert code.version("burnish.models.native") != before
+    code.version.cache_clear()

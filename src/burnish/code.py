@@ -84,4 +84,11 @@ def version(module: str) -> str:
         assert path is not None
         label = USER if name.startswith(USER) else name  # where a user keeps a file is no part of what it does
         hasher.update(f"{label}\0".encode() + path.read_bytes())
+        for other in _compiled_with(path):
+            hasher.update(f"{name}/{other.name}\0".encode() + other.read_bytes())
     return hasher.hexdigest()
+
+
+def _compiled_with(path: Path) -> list[Path]:
+    """The sources in another language that a package compiles."""
+    return sorted([*path.parent.glob("*.cpp"), *path.parent.glob("*.h")]) if path.name == "__init__.py" else []

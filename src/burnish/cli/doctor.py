@@ -37,6 +37,7 @@ def command(store: StorePath = None, as_json: AsJson = False) -> None:
 
 def _machine() -> Iterator[Finding]:
     from burnish import hardware
+    from burnish.models import native
 
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", sys.version_info >= (3, 11), version)
@@ -46,6 +47,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("dtype", True, f"{dtype}: {why}")
     for name, value in hardware.describe().items():
         yield Finding(name, True, str(value))
+    yield Finding("kernels", True, native.describe())
 
 
 def _packages() -> Iterator[Finding]:

@@ -65,3 +65,14 @@ def test_a_compiler_that_fails_is_reported_and_torch_does_the_work(
 def test_without_them_nothing_is_built(name: str, value: str, afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     assert native.library() is None and not afresh.exists()
+
+
+def test_the_doctor_says_what_there_is(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    assert native.describe() == "compiled for this CPU"
+    native.library.cache_clear()
+    monkeypatch.setenv("BURNISH_NATIVE", "0")
+    assert native.describe() == "torch's alone: BURNISH_NATIVE is 0"
+    monkeypatch.delenv("BURNISH_NATIVE")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "with g++" in native.describe()

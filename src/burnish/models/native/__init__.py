@@ -40,18 +40,35 @@ KINDS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where they cannot be had; says so when a compiler fails."""
-    if os.environ.get(SWITCH) == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
-        return None
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
+    if _why_not() is not None:
         return None
     try:
-        return ctypes.CDLL(str(_built(compiler)))
+        return ctypes.CDLL(str(_built(str(_compiler()))))
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None) or str(error)
         note(f"the CPU's own kernels could not be compiled, so training takes longer ({output.strip()[-300:]});"
              f" {SWITCH}=0 leaves them out")  # fmt: skip
         return None
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX") or "g++")
+
+
+def _why_not() -> str | None:
+    """Why no kernels can be had here, if that is so."""
+    if os.environ.get(SWITCH) == "0":
+        return f"{SWITCH} is 0"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "they are for Linux on x86"
+    return "there is no C++ compiler; with g++ training takes less time" if _compiler() is None else None
+
+
+def describe() -> str:
+    """What this machine has of them, in words; compiles them if that has not been done."""
+    if (reason := _why_not()) is not None:
+        return f"torch's alone: {reason}"
+    return "torch's alone: the compiler failed" if library() is None else "compiled for this CPU"
 
 
 def _built(compiler: str) -> Path:

@@ -1,4 +1,4 @@
-// AdamW (arXiv:1711.05101) over weights that are fp32, or bfloat16 and the 16 bits below them (see training/masters.py).
+// AdamW (arXiv:1711.05101) of weights that are fp32, or bfloat16 and the 16 bits below them (training/masters.py).
 
 #include "common.h"
 

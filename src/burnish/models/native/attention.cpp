@@ -138,7 +138,8 @@ struct Tiled {
     S *row_data, *column_data;
 
     // `kept` has the memory from one call to the next.
-    Tiled(std::vector<S> (&kept)[2], View<const S> from, const Plan& plan, int64_t heads, int64_t width, bool with_columns)
+    Tiled(std::vector<S> (&kept)[2], View<const S> from, const Plan& plan, int64_t heads, int64_t width,
+          bool with_columns)
         : width(width), tiles(int64_t(plan.tiles.size())) {
         row_data = scratch(kept[0], heads * tiles * KEYS * width);
         column_data = with_columns ? scratch(kept[1], heads * tiles * KEYS * width) : nullptr;
@@ -161,32 +162,64 @@ struct Tiled {
     const S* column(int64_t head, int64_t tile) const { return column_data + (head * tiles + tile) * KEYS * width; }
 };
 
-// The scores that the products gave, scaled and capped.
-inline void finish(float* scores, int64_t count, float scale, float softcap) {
-    for (int64_t j = 0; j < count; ++j) scores[j] *= scale;
-    if (softcap)
-        for (int64_t j = 0; j < count; ++j) scores[j] = softcap * std::tanh(scores[j] / softcap);
+// What the products gave, as scores over the scale: capped, if there is a cap.
+inline void cap(float* row, int64_t count, const Shape& shape) {
+    if (shape.softcap)
+        for (int64_t j = 0; j < count; ++j)
+            row[j] = shape.softcap / shape.scale * std::tanh(row[j] * shape.scale / shape.softcap);
+}
+
+// Makes the weights of the queries that do not see a key nothing: their scores are far below `level` (over the scale).
+inline void hide(const Columns& own, int64_t m, const Shape& shape, const float* level, float* row) {
+    const float far = 1000.0f / shape.scale;
+    for (int64_t j = 0; j < own.low; ++j) row[j] = level[j] - far;
+    for (int64_t j = own.high; j < m; ++j) row[j] = level[j] - far;
+}
+
+// Multiplies every query's column of a result (width x m) by a number of its own.
+inline void stretch(float* result, int64_t width, int64_t m, const float* by) {
+    for (int64_t d = 0; d < width; ++d) {
+        float* line = result + d * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; ++j) line[j] *= by[j];
+    }
 }
 
 // What a block's queries became (width x m) to their rows; `free` has room for as much.
 template <typename S>
 void put(const float* result, int64_t m, const Block& block, int64_t head, int64_t width, View<S> to, float* free) {
-    transpose(reinterpret_cast<const uint32_t*>(result), m, width, block.count, reinterpret_cast<uint32_t*>(free), width);
+    transpose(reinterpret_cast<const uint32_t*>(result), m, width, block.count, reinterpret_cast<uint32_t*>(free),
+              width);
     for (int64_t j = 0; j < block.count; ++j) {
         S* line = to.at(head, block.start + j);
         for (int64_t d = 0; d < width; ++d) line[d] = narrow<S>(free[j * width + d]);
     }
 }
 
+// Scores of two keys that follow each other become weights, not yet divided by their sum, as a product reads them.
+template <typename S>
+void weigh(int64_t m, float scale, const float* most, const float* first, const float* second, float* sum, S* to) {
+    auto* pairs = reinterpret_cast<uint32_t*>(to);
+#pragma omp simd
+    for (int64_t j = 0; j < m; ++j) {
+        const float one = exponential((first[j] - most[j]) * scale), two = exponential((second[j] - most[j]) * scale);
+        sum[j] += one + two;
+        if constexpr (LACED<S> == 2)
+            pairs[j] = laced(one, two);
+        else
+            to[j] = one, to[m + j] = two;
+    }
+}
+
+// The output of one block of one head.
 template <typename S>
 void attend(const Plan& plan, const Block& block, int64_t head, const Shape& shape, View<const S> query,
             const Tiled<S>& keys, const Tiled<S>& values, View<S> output, float* log_sums) {
-    constexpr int64_t L = LACED<S>;
     Room<S>& mine = room<S>();
-    const int64_t m = padded(block.count), group = head / (shape.heads / shape.kv_heads);
+    const int64_t m = padded(block.count), group = head / (shape.heads / shape.kv_heads), area = KEYS * m;
     S* laced = scratch(mine.laced, shape.width * m);
-    S* weights = scratch(mine.weights, PANEL * KEYS * m);
-    float* scores = scratch(mine.scores, PANEL * KEYS * m);
+    S* weights = scratch(mine.weights, PANEL * area);
+    float* scores = scratch(mine.scores, PANEL * area);
     float* result = scratch(mine.result, shape.value_width * m);
     float *most = scratch(mine.vectors, 3 * m), *sum = most + m, *shrink = sum + m;
     std::fill(most, most + m, LOWEST);
@@ -195,47 +228,40 @@ void attend(const Plan& plan, const Block& block, int64_t head, const Shape& sha
     const std::vector<int64_t> seen = plan.seen(block, shape.window);
     for (int64_t from = 0; from < int64_t(seen.size()); from += PANEL) {
         const int64_t tiles = std::min<int64_t>(PANEL, int64_t(seen.size()) - from);
-        for (int64_t t = 0; t < tiles; ++t)
-            product(KEYS, m, shape.width, keys.row(group, seen[from + t]), shape.width, laced, m, scores + t * KEYS * m, m,
-                    false);
+        const int64_t* numbers = seen.data() + from;
         std::copy(most, most + m, shrink);
-        for (int64_t t = 0; t < tiles; ++t)
-            for (int64_t r = 0; r < plan.tiles[seen[from + t]].count; ++r) {
-                float* row = scores + (t * KEYS + r) * m;
-                const Columns own(plan.tiles[seen[from + t]], r, block, shape.window);
-                finish(row, m, shape.scale, shape.softcap);
+        for (int64_t t = 0; t < tiles; ++t) {
+            product(KEYS, m, shape.width, keys.row(group, numbers[t]), shape.width, laced, m, scores + t * area, m,
+                    false);
+            for (int64_t r = 0; r < plan.tiles[numbers[t]].count; ++r) {
+                float* row = scores + t * area + r * m;
+                const Columns own(plan.tiles[numbers[t]], r, block, shape.window);
+                cap(row, m, shape);
                 for (int64_t j = own.low; j < own.high; ++j) most[j] = std::max(most[j], row[j]);
             }
-        for (int64_t j = 0; j < m; ++j)  // of a query that has seen no key yet there is nothing to shrink
-            shrink[j] = shrink[j] == LOWEST ? 0.0f : exponential(shrink[j] - most[j]);
-        for (int64_t j = 0; j < m; ++j) sum[j] *= shrink[j];
-        if (from)
-            for (int64_t d = 0; d < shape.value_width; ++d)
-                for (int64_t j = 0; j < m; ++j) result[d * m + j] *= shrink[j];
-        for (int64_t t = 0; t < tiles; ++t) {
-            for (int64_t r = 0; r < KEYS; ++r) {
-                float* row = scores + (t * KEYS + r) * m;
-                const Columns own(plan.tiles[seen[from + t]], r, block, shape.window);
-                std::fill(row, row + own.low, 0.0f);
-                std::fill(row + own.high, row + m, 0.0f);
-                for (int64_t j = own.low; j < own.high; ++j) row[j] = exponential(row[j] - most[j]);
-                for (int64_t j = own.low; j < own.high; ++j) sum[j] += row[j];
-            }
-            for (int64_t r = 0; r < KEYS; r += L) {
-                const float* row = scores + (t * KEYS + r) * m;
-                lace(row, row + (L - 1) * m, m, weights + (t * KEYS + r) * m);
-            }
         }
-        for (int64_t t = 0; t < tiles; ++t)
-            product(shape.value_width, m, KEYS, values.column(group, seen[from + t]), KEYS, weights + t * KEYS * m, m,
-                    result, m, from || t);
+        for (int64_t j = 0; j < m; ++j) {  // of a query that has seen no key yet there is nothing to shrink
+            shrink[j] = shrink[j] == LOWEST ? 0.0f : exponential((shrink[j] - most[j]) * shape.scale);
+            sum[j] *= shrink[j];
+        }
+        if (from) stretch(result, shape.value_width, m, shrink);
+        for (int64_t j = 0; j < m; ++j) shrink[j] = most[j] == LOWEST ? 0.0f : most[j];
+        for (int64_t t = 0; t < tiles; ++t) {
+            for (int64_t r = 0; r < KEYS; r += 2) {
+                float* row = scores + t * area + r * m;
+                for (int64_t i = 0; i < 2; ++i)
+                    hide(Columns(plan.tiles[numbers[t]], r + i, block, shape.window), m, shape, shrink, row + i * m);
+                weigh(m, shape.scale, shrink, row, row + m, sum, weights + t * area + r * m);
+            }
+            product(shape.value_width, m, KEYS, values.column(group, numbers[t]), KEYS, weights + t * area, m, result,
+                    m, from || t);
+        }
     }
     for (int64_t j = 0; j < block.count; ++j) {
-        log_sums[head * shape.tokens + block.start + j] = most[j] + std::log(sum[j]);
+        log_sums[head * shape.tokens + block.start + j] = most[j] * shape.scale + std::log(sum[j]);
         sum[j] = 1.0f / sum[j];
     }
-    for (int64_t d = 0; d < shape.value_width; ++d)
-        for (int64_t j = 0; j < block.count; ++j) result[d * m + j] *= sum[j];
+    stretch(result, shape.value_width, m, sum);
     put(result, m, block, head, shape.value_width, output, scores);
 }
 
@@ -249,9 +275,34 @@ struct Given {
     float *grad_keys, *grad_values;  // (heads of queries, tiles, KEYS, width)
 };
 
+// Scores of two keys that follow each other become weights, and the gradients of the weights those of the scores; these
+// in both ways in which products read them.
+template <typename S>
+void slope(int64_t m, const Shape& shape, const float* level, const float* shared, const float* scores,
+           const float* changes, S* weights, S* slopes, S* both) {
+    auto* pairs = reinterpret_cast<uint32_t*>(both);
+    const float scale = shape.scale, bend = shape.softcap ? scale / shape.softcap : 0.0f;
+    for (int64_t i = 0; i < 2; ++i) {
+        const float *row = scores + i * m, *change = changes + i * m;
+        S *weight_row = weights + i * m, *slope_row = slopes + i * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; ++j) {
+            const float bent = row[j] * bend, weight = exponential((row[j] - level[j]) * scale);
+            weight_row[j] = narrow<S>(weight);
+            slope_row[j] = narrow<S>(weight * (change[j] - shared[j]) * (1.0f - bent * bent) * scale);
+        }
+    }
+#pragma omp simd
+    for (int64_t j = 0; j < m; ++j)
+        if constexpr (LACED<S> == 2)
+            pairs[j] = uint32_t(slopes[j].bits) | uint32_t(slopes[m + j].bits) << 16;
+        else
+            both[j] = slopes[j], both[m + j] = slopes[m + j];
+}
+
+// The part of the gradients that one block of one head gives.
 template <typename S>
 void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape, const Given<S>& given) {
-    constexpr int64_t L = LACED<S>;
     Room<S>& mine = room<S>();
     const int64_t m = padded(block.count), group = head / (shape.heads / shape.kv_heads);
     const int64_t width = shape.width, value_width = shape.value_width, area = KEYS * m;
@@ -265,7 +316,8 @@ void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape
     float* scores = scratch(mine.scores, PANEL * area);
     float* changes = scratch(mine.changes, PANEL * area);
     float* result = scratch(mine.result, width * m);
-    float *log_sum = scratch(mine.vectors, 2 * m), *shared = log_sum + m;
+    float *level = scratch(mine.vectors, 2 * m), *shared = level + m;  // level: log of the sum, over the scale
+    std::fill(level, level + 2 * m, 0.0f);
     lace_columns(given.query.at(head, block.start), given.query.token, block.count, width, m, laced);
     lace_columns(given.grad.at(head, block.start), given.grad.token, block.count, value_width, m, pulled);
     lace_rows(given.query.at(head, block.start), given.query.token, block.count, width, m, laced_rows);
@@ -276,7 +328,7 @@ void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape
 #pragma omp simd reduction(+ : total)
         for (int64_t d = 0; d < value_width; ++d) total += wide(out[d]) * wide(grad[d]);
         shared[j] = total;
-        log_sum[j] = given.log_sums[head * shape.tokens + block.start + j];
+        level[j] = given.log_sums[head * shape.tokens + block.start + j] / shape.scale;
     }
     const std::vector<int64_t> seen = plan.seen(block, shape.window);
     for (int64_t from = 0; from < int64_t(seen.size()); from += PANEL) {
@@ -287,35 +339,16 @@ void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape
         for (int64_t t = 0; t < tiles; ++t)
             product(KEYS, m, value_width, given.values.row(group, numbers[t]), value_width, pulled, m,
                     changes + t * area, m, false);
-        for (int64_t t = 0; t < tiles; ++t) {
-            for (int64_t r = 0; r < KEYS; ++r) {
+        for (int64_t t = 0; t < tiles; ++t)
+            for (int64_t r = 0; r < KEYS; r += 2) {
                 const int64_t at = t * area + r * m;
-                float *row = scores + at, *change = changes + at;
-                const Columns own(plan.tiles[numbers[t]], r, block, shape.window);
-                finish(row, m, shape.scale, shape.softcap);
-                std::fill(change, change + own.low, 0.0f);
-                std::fill(change + own.high, change + m, 0.0f);
-                if (shape.softcap)
-                    for (int64_t j = own.low; j < own.high; ++j) {
-                        const float bent = row[j] / shape.softcap;
-                        row[j] = exponential(row[j] - log_sum[j]);
-                        change[j] = row[j] * (change[j] - shared[j]) * (1.0f - bent * bent);
-                    }
-                else
-                    for (int64_t j = own.low; j < own.high; ++j) {
-                        row[j] = exponential(row[j] - log_sum[j]);
-                        change[j] = row[j] * (change[j] - shared[j]);
-                    }
-                std::fill(row, row + own.low, 0.0f);
-                std::fill(row + own.high, row + m, 0.0f);
-                for (int64_t j = 0; j < m; ++j) weights[at + j] = narrow<S>(row[j]);
-                for (int64_t j = 0; j < m; ++j) slopes[at + j] = narrow<S>(change[j] * shape.scale);
+                for (int64_t i = 0; i < 2; ++i) {
+                    cap(scores + at + i * m, m, shape);
+                    hide(Columns(plan.tiles[numbers[t]], r + i, block, shape.window), m, shape, level,
+                         scores + at + i * m);
+                }
+                slope(m, shape, level, shared, scores + at, changes + at, weights + at, slopes + at, laced_slopes + at);
             }
-            for (int64_t r = 0; r < KEYS; r += L) {
-                const int64_t at = t * area + r * m;
-                lace(slopes + at, slopes + at + (L - 1) * m, m, laced_slopes + at);
-            }
-        }
         const int64_t first = head * int64_t(plan.tiles.size());
         for (int64_t t = 0; t < tiles; ++t)
             product(KEYS, value_width, m, weights + t * area, m, pulled_rows, value_width,

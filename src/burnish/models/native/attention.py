@@ -9,6 +9,9 @@ from torch import Tensor
 
 from burnish.models import native
 
+WIDEST = 512
+"""Most dimensions of a head that the kernels have room for."""
+
 
 class _Shape(ctypes.Structure):
     _fields_ = (*((name, ctypes.c_int64) for name in ("tokens", "heads", "kv_heads", "width", "value_width",
@@ -18,8 +21,9 @@ class _Shape(ctypes.Structure):
 
 def fits(query: Tensor, value: Tensor) -> bool:
     """Whether the kernels compute attention of these (1, H, T, D): on a CPU, of rows that can be read in pairs."""
-    even = query.shape[-1] % 2 == 0 and value.shape[-1] % 2 == 0
-    return query.device.type == "cpu" and even and native.multiplies(query.dtype)
+    widths = (query.shape[-1], value.shape[-1])
+    fit = all(width % 2 == 0 and width <= WIDEST for width in widths)
+    return query.device.type == "cpu" and fit and native.multiplies(query.dtype)
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
@@ -30,7 +34,7 @@ def forward(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: 
     sums = torch.empty(query.shape[1:3], dtype=torch.float32)
     shape = _shape(query, key, value, segments, scale, window, softcap)
     tensors = (query, key, value, output.transpose(1, 2))
-    native.call("attention_forward", query.dtype, shape, segments, _strides(*tensors), *tensors, sums)
+    native.call("attention_forward", query.dtype, shape, _table(segments), _strides(*tensors), *tensors, sums)
     return output, sums
 
 
@@ -41,7 +45,8 @@ def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Te
     grads = [one.new_empty(1, one.shape[2], one.shape[1], one.shape[3]).transpose(1, 2) for one in (query, key, value)]
     shape = _shape(query, key, value, segments, scale, window, softcap)
     tensors = (query, key, value, output.transpose(1, 2), _rows(grad.transpose(1, 2)))
-    native.call("attention_backward", query.dtype, shape, segments, _strides(*tensors, *grads), *tensors, sums, *grads)
+    native.call("attention_backward", query.dtype, shape, _table(segments), _strides(*tensors, *grads), *tensors, sums,
+                *grads)  # fmt: skip
     return grads[0], grads[1], grads[2]
 
 
@@ -55,6 +60,10 @@ def _shape(query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: f
            ) -> object:  # fmt: skip
     sizes = (query.shape[2], query.shape[1], key.shape[1], query.shape[3], value.shape[3], len(segments))
     return ctypes.byref(_Shape(*sizes, scale, window, softcap))
+
+
+def _table(segments: Tensor) -> Tensor:
+    return segments.to("cpu", torch.int64).contiguous()
 
 
 def _strides(*tensors: Tensor) -> object:

@@ -1,6 +1,6 @@
 // What all kernels share: number formats, products of small matrices, the exponential.
 //
-// Plain loops that a compiler turns into vector instructions; no header of torch is read, so that a build takes seconds.
+// Plain loops that a compiler makes into vector instructions. No header of torch is read: a build takes seconds.
 
 #pragma once
 
@@ -16,8 +16,8 @@ struct BFloat16;
 }  // namespace c10
 
 namespace at::native::cpublas {
-// torch's products of matrices that fit a core's cache, by the matrix units where there are any: C (M x N, fp32) = or +=
-// A (M x K) B (K x N). Of bfloat16, B has every two rows that follow each other interleaved.
+// torch's products of matrices that fit a core's cache, by the matrix units where there are any: C (M x N, fp32) = or
+// += A (M x K) B (K x N). Of bfloat16, B has every two rows that follow each other interleaved.
 void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, const bool add,
             const c10::BFloat16* A, const c10::BFloat16* B, float* C, bool interleaved);
 void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, const bool add, const float* A,
@@ -98,6 +98,11 @@ inline void transpose(const uint32_t* from, int64_t from_stride, int64_t rows, i
             to[j * to_stride + i] = from[i * from_stride + j];
 }
 
+// Two numbers as one of four bytes.
+inline uint32_t laced(float first, float second) {
+    return uint32_t(narrow<bf16>(first).bits) | uint32_t(narrow<bf16>(second).bits) << 16;
+}
+
 // Two rows, or one of fp32, as a product's right side has them.
 template <typename From, typename S>
 void lace(const From* first, const From* second, int64_t count, S* to) {
@@ -129,8 +134,8 @@ S* scratch(std::vector<S>& kept, int64_t size) {
     return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
 }
 
-// e to the power of x, for x below 4e6 in size: Cephes' polynomial, off by 2 units in the last place at most; zero below
-// -87.7 and infinite above 88.7. The bounds are those of the whole exponent: bounds of x itself make a compiler branch.
+// e to the power of x, for x below 4e6 in size: Cephes' polynomial, off by 2 units in the last place at most; zero
+// below -87.7 and infinite above 88.7. The bounds are those of the whole exponent: bounds of x make a compiler branch.
 inline float exponential(float x) {
     const float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds to an integer
     const int32_t power = std::clamp(int32_t(whole), -127, 128);

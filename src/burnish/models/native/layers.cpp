@@ -110,9 +110,9 @@ void gated_backward(int64_t count, const S* gate, const S* up, const S* grad, S*
     }
 }
 
-// x cos + rotated(x) sin for every head, where rotated(x) is the second half negated and then the first; with `back` the
-// same with its transpose, which is its derivative. x: (tokens, heads, width) by strides; cos and sin (tokens, width);
-// y: the same without gaps.
+// x cos + rotated(x) sin for every head, where rotated(x) is the second half negated and then the first; with `back`
+// the same with its transpose, which is its derivative. x: (tokens, heads, width) by strides; cos and sin (tokens,
+// width); y: as x without gaps, or x itself if it has none.
 template <typename S>
 void rotate(int64_t tokens, int64_t heads, int64_t width, int64_t token_stride, int64_t head_stride, const S* x,
             const S* cos, const S* sin, int64_t back, S* y) {

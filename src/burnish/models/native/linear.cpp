@@ -1,4 +1,4 @@
-// The gradient of a linear layer's weights in bfloat16: a product of two tall matrices of which the left is turned over.
+// The gradient of a linear layer's weights in bfloat16: a product of two tall matrices, the left one turned over.
 //
 // oneDNN, which torch calls, has half the speed of its other products there. Both sides are laid out here as the matrix
 // units want them, and each thread takes rows of the result.
@@ -66,8 +66,8 @@ void rows_of(const bf16* turned, int64_t count, int64_t terms, const bf16* panel
     for (int64_t panel = 0; panel < pieces(n, COLUMNS); ++panel) {
         for (int64_t from = 0; from < terms; from += TERMS) {
             const int64_t here = std::min(TERMS, terms - from);
-            product(count, COLUMNS, here, turned + from * count, here, panels + (panel * terms + from) * COLUMNS, COLUMNS,
-                    sums, COLUMNS, from > 0);
+            product(count, COLUMNS, here, turned + from * count, here, panels + (panel * terms + from) * COLUMNS,
+                    COLUMNS, sums, COLUMNS, from > 0);
         }
         const int64_t first = panel * COLUMNS, width = std::min(COLUMNS, n - first);
         for (int64_t r = 0; r < count; ++r)
@@ -81,7 +81,8 @@ void rows_of(const bf16* turned, int64_t count, int64_t terms, const bf16* panel
 using namespace burnish;
 
 // out (m x n) = left (k x m) turned over, times right (k x n).
-extern "C" void linear_gradient_bfloat16(int64_t m, int64_t k, int64_t n, const bf16* left, const bf16* right, bf16* out) {
+extern "C" void linear_gradient_bfloat16(int64_t m, int64_t k, int64_t n, const bf16* left, const bf16* right,
+                                         bf16* out) {
     const int64_t terms = pieces(k, STEP) * STEP, share = pieces(m, omp_get_max_threads());
     const int64_t rows = pieces(pieces(share, pieces(share, MOST_ROWS)), 32) * 32;
     bf16* panels = scratch(room().panels, pieces(n, COLUMNS) * COLUMNS * terms);

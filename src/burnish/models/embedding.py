@@ -23,7 +23,7 @@ Waiting = list[tuple[Tensor, Tensor, Tensor]]
 
 @contextmanager
 def gradients_by_row(model: Any, wanted: bool = True) -> Iterator[Callable[[], None]]:
-    """While this lasts gradients of embeddings on a CPU wait; call what it gives after every backward pass to add them."""
+    """While this lasts gradients of embeddings on a CPU wait; what it gives adds them, after every backward pass."""
     waiting: Waiting = []
     found = [module for module in backbone_of(model).modules() if _is_plain(module)] if wanted else []
     for module in found:

@@ -31,3 +31,8 @@ def test_other_tensors_are_torchs() -> None:
     assert not fits(grad, x)
     assert weight_gradient(grad, x).tolist() == [[6.0, 9.0], [6.0, 9.0]]  # 0 + 2 + 4, 1 + 3 + 5
     assert weight_gradient(grad, x, out=torch.empty(2, 2)).tolist() == [[6.0, 9.0], [6.0, 9.0]]
+
+
+def test_no_rows_give_no_gradient() -> None:
+    nothing = torch.zeros(0, 4).bfloat16()
+    assert torch.equal(weight_gradient(nothing, nothing), torch.zeros(4, 4).bfloat16())

@@ -44,7 +44,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built(str(_compiler()))))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # no home is a RuntimeError
         output = getattr(error, "stderr", None) or str(error)
         note(f"the CPU's own kernels could not be compiled, so training takes longer ({output.strip()[-300:]});"
              f" {SWITCH}=0 leaves them out")  # fmt: skip

@@ -19,7 +19,7 @@ def weight_gradient(grad: Tensor, x: Tensor, out: Tensor | None = None) -> Tenso
 
 
 def fits(*tensors: Tensor) -> bool:
-    """Whether the kernel takes them: bfloat16, on a CPU whose matrix units it was written for."""
+    """Whether the kernel takes them: some rows in bfloat16, on a CPU whose matrix units it was written for."""
     units = hardware.has_matrix_units() and native.multiplies(torch.bfloat16)
     return units and all(one.device.type == "cpu" and one.dtype == torch.bfloat16 and one.is_contiguous()
-                         for one in tensors)  # fmt: skip
+                         and one.numel() > 0 for one in tensors)  # fmt: skip

@@ -29,7 +29,7 @@ from burnish.training.state import CHECKPOINT, METRICS, TrainResult
 from burnish.training.step import _Run
 from burnish.training.supervised import train_supervised
 from burnish.types import Message
-from training_parts import TEXTS, losses, metrics, weights
+from training_parts import TEXTS, assert_losses_agree, losses, metrics, weights
 
 
 @pytest.fixture(params=tiny.KINDS)
@@ -69,8 +69,19 @@ def supervised(
     return lm, result
 
 
-def close(one: dict[str, Tensor], other: dict[str, Tensor], atol: float) -> bool:
-    return all(torch.allclose(one[name].float(), other[name].float(), atol=atol) for name in one)
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The distance of two models' weights over the length of one's.
+
+    Where a gradient is all but zero, Adam's first steps are its sign times the learning rate: rounding alone moves
+    single weights, so no bound on the largest difference holds on every machine. Of the whole, 0.0002 was seen.
+    """
+    difference = sum((one[name].double() - other[name].double()).square().sum() for name in one)
+    length = sum(one[name].double().square().sum() for name in one)
+    return float((difference / length) ** 0.5)
 
 
 # ----------------------------------------------------------------------------------------------------------- supervised
@@ -116,14 +127,14 @@ def test_the_cut_into_micro_batches_changes_only_rounding(folder: Path, tmp_path
     """One batch of four at once, and one row at a time (1 x 4 = 4 x 1); padding has no say either."""
     whole, _ = supervised(folder, tmp_path / "whole", micro_tokens=100_000)
     single, _ = supervised(folder, tmp_path / "single", micro_tokens=1)
-    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "single"), abs=1e-4)
-    assert close(weights(whole), weights(single), atol=2e-3)
+    assert_losses_agree(tmp_path / "whole", tmp_path / "single")
+    assert apart(weights(whole), weights(single)) < 1e-3
 
 
 def test_a_run_repeats_to_the_same_bits(llama: Path, tmp_path: Path) -> None:
     first, _ = supervised(llama, tmp_path / "a", dtype="bfloat16")
     second, _ = supervised(llama, tmp_path / "b", dtype="bfloat16")
-    assert close(weights(first), weights(second), atol=0.0)
+    assert same(weights(first), weights(second))
 
 
 class _Killed(BaseException):
@@ -163,11 +174,11 @@ def test_a_killed_run_resumes_to_the_same_bits(
             run(tmp_path / "killed")
     assert (tmp_path / "killed" / CHECKPOINT).exists()
     resumed, result = run(tmp_path / "killed")
-    assert close(weights(whole), weights(resumed), atol=0.0)
+    assert same(weights(whole), weights(resumed))
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "killed")
     assert (result.steps, result.tokens, result.loss_last) == (expected.steps, expected.tokens, expected.loss_last)
     again, _ = run(tmp_path / "killed")  # killed after the last step, while its model was being saved
-    assert close(weights(whole), weights(again), atol=0.0)
+    assert same(weights(whole), weights(again))
 
 
 def test_ctrl_c_finishes_the_step_and_keeps_a_checkpoint(
@@ -190,7 +201,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_a_checkpoint(
     state = torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)
     assert state["progress"]["step"] == 3, "the step is finished first"
     resumed, _ = supervised(llama, tmp_path / "out")
-    assert close(weights(whole), weights(resumed), atol=0.0)
+    assert same(weights(whole), weights(resumed))
 
 
 def test_small_steps_are_not_lost_to_rounding(llama: Path, tmp_path: Path) -> None:
@@ -290,7 +301,7 @@ def test_another_reference_than_the_start_is_noticed(llama: Path, tmp_path: Path
 def test_preference_micro_batches_change_only_rounding(llama: Path, tmp_path: Path) -> None:
     align(llama, tmp_path / "whole", micro_tokens=100_000)
     align(llama, tmp_path / "single", micro_tokens=1)
-    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "single"), abs=1e-4)
+    assert_losses_agree(tmp_path / "whole", tmp_path / "single")
 
 
 class _PushDown(DPO):
@@ -326,7 +337,7 @@ def test_when_memory_runs_out_micro_batches_are_halved_and_the_result_is_the_sam
 
     monkeypatch.setattr(module, "token_logprobs", small_machine)
     tight, result = supervised(llama, tmp_path / "tight")
-    assert close(weights(whole), weights(tight), atol=2e-3)
+    assert apart(weights(whole), weights(tight)) < 1e-3
     assert max(seen) > 60 and result.steps > 0
     assert "out of memory at" in capsys.readouterr().err
     # found before the first step, and never met again
@@ -362,13 +373,13 @@ def test_the_rehearsal_leaves_nothing_behind(llama: Path, tmp_path: Path, monkey
     expected, _ = supervised(llama, tmp_path / "with")
     monkeypatch.setattr(_Run, "rehearse", lambda self, rows: None)
     found, _ = supervised(llama, tmp_path / "without")
-    assert close(weights(expected), weights(found), atol=0.0)
+    assert same(weights(expected), weights(found))
 
 
 def test_compiled_layers_change_only_rounding(llama: Path, tmp_path: Path) -> None:
     plain, _ = supervised(llama, tmp_path / "plain")
     compiled, _ = supervised(llama, tmp_path / "compiled", compile=True)
-    assert close(weights(plain), weights(compiled), atol=2e-3)
+    assert apart(weights(plain), weights(compiled)) < 1e-3
     assert all(layer._compiled_call_impl is None for layer in compiled.model.model.layers)
 
 

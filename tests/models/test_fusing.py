@@ -3,6 +3,7 @@ that does not fit."""
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +123,24 @@ def test_less_is_kept(tmp_path: Path) -> None:
         assert kept(lm) < 0.65 * plain  # the attention of a model of 32 channels weighs more than a real one's
 
 
-def test_a_result_is_made_once_for_all_that_need_it_at_a_time() -> None:
-    made_times = []
+def test_a_result_is_made_once_for_all_that_need_it_and_then_let_go() -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
 
     def make() -> torch.Tensor:
-        made_times.append(1)
-        return torch.ones(2)
+        result = torch.full((2,), 3.0)
+        made.append(weakref.ref(result))
+        return result
 
-    again = fusing._Again(make)
-    first, second = again(), again()
-    assert first is second and len(made_times) == 1
-    del first, second
-    again()
-    assert len(made_times) == 2
+    with torch.autograd.graph.saved_tensors_hooks(fusing._pack, fusing._unpack):
+        first, second = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        source = torch.full((2,), 3.0, requires_grad=True)
+        shared = fusing._made_by(make, source * 1)
+        loss = (shared * first + shared * second).sum()
+    del shared
+    assert not made
+    loss.backward()
+    assert len(made) == 1 and made[0]() is None
+    assert first.grad.tolist() == second.grad.tolist() == [3.0, 3.0] and source.grad.tolist() == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("settings", [{"dora": True}, {"dropout": 0.5}])

@@ -54,18 +54,17 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
 
 
 class _Again:
-    """Something that is not kept; those that need it at one time share what is made."""
+    """Something that is not kept. All that keep this instead share what the first of them makes; the backward pass
+    lets go of each when it is done with it, and the last one ends it."""
 
     def __init__(self, make: Callable[[], Tensor]) -> None:
         self._make = make
-        self._made: weakref.ref[Tensor] | None = None
+        self._made: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        made = None if self._made is None else self._made()
-        if made is None:
-            made = self._make()
-            self._made = weakref.ref(made)
-        return made
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 _AGAIN: dict[int, _Again] = {}

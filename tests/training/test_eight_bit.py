@@ -66,22 +66,3 @@ def test_codes_keep_the_mean(name: str) -> None:
         _write(state, name, 0, values, torch.rand(1, BLOCK, generator=draw))
         total += _read(state, name, 0, BLOCK)
     assert torch.allclose(total / 2000, values, rtol=0.02, atol=1e-7)
-
-
-def test_its_state_goes_on_to_the_same_bits() -> None:
-    weight, grads = torch.randn(80, 64), torch.randn(6, 80, 64)
-
-    def steps(optimizer: AdamW8bit, tensor: Tensor, part: Tensor) -> None:
-        for grad in part:
-            tensor.grad = grad
-            optimizer.step()
-
-    whole, cut = weight.clone(), weight.clone()
-    steps(AdamW8bit([{"params": [whole], **GROUP}], (0.9, 0.95)), whole, grads)
-    first = AdamW8bit([{"params": [cut], **GROUP}], (0.9, 0.95))
-    steps(first, cut, grads[:3])
-    second = AdamW8bit([{"params": [cut], **GROUP}], (0.9, 0.95))
-    second.load_state_dict(first.state_dict())
-    assert second.state[cut]["first"].dtype == torch.int8
-    steps(second, cut, grads[3:])
-    assert torch.equal(whole, cut)

@@ -34,10 +34,15 @@ def memory(size: Size | None, copies: float = 1.0, tokens: int = 0, each: float 
     return None if size is None else (size.bytes * copies + tokens * size.layers * each) / 2**30 + TORCH_GIB
 
 
-def training_memory(size: Size | None, adapter: bool, micro_tokens: int) -> float | None:
-    """GiB while training: weights (of a whole model with gradients, two moments and the rest of the masters, 14 bytes a
-    parameter where 2 are on disk) and what a forward pass keeps of every token for the backward pass."""
-    return memory(size, 2.0 if adapter else 7.0, micro_tokens, KEPT * size.width if size else 0.0)
+def training_memory(size: Size | None, moments: int | None, micro_tokens: int) -> float | None:
+    """GiB while training: weights and what a forward pass keeps of every token for the backward pass.
+
+    Args:
+        moments: bytes a parameter of the optimiser's moments where all weights learn, in bfloat16 as on disk: gradients
+            and the rest of the masters come to it, two bytes each. None for an adapter.
+    """
+    copies = 2.0 if moments is None else (2 + 2 + 2 + moments) / 2
+    return memory(size, copies, micro_tokens, KEPT * size.width if size else 0.0)
 
 
 def disk(size: Size | None, share: float = 1.0) -> float | None:

@@ -34,7 +34,7 @@ from burnish.steps.base import (
 )
 from burnish.steps.estimate import disk, mean_tokens, training_memory, training_seconds, work_done
 from burnish.steps.rendering import Kept, Overlong, check_training_data
-from burnish.training.optim import Optimization
+from burnish.training.optim import MOMENT_BYTES, Optimization
 from burnish.training.tracking import Tracker, missing_trackers
 from burnish.types import Example, Sampling
 from burnish.workspace import write_atomic
@@ -148,7 +148,8 @@ class Training(Step):
             speed = view.speed(self.use, size.bytes if size else None)
             tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
             seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
-        needed = training_memory(size, self.lora is not None, self.train.micro(hardware.device()[0]))
+        moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
+        needed = training_memory(size, moments, self.train.micro(hardware.device()[0]))
         return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
 
     # -- the work: what differs between steps, and the one way through

@@ -36,14 +36,6 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
             for parameter in group["params"]:
                 self.state[parameter] = {"step": 0, **_zeros("first", parameter), **_zeros("second", parameter)}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a state back. torch makes every state tensor fp32, as the parameters are; codes become bytes again."""
-        super().load_state_dict(state_dict)
-        for state in self.state.values():
-            for name in MOST:
-                if f"{name}_scale" in state:
-                    state[name] = state[name].to(_KIND[name])
-
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One update of every tensor that has a gradient."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -16,14 +17,16 @@ from burnish.training import sharding
 if TYPE_CHECKING:
     import torch
 
+    from burnish.training.moments import Moments
+
 WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
 PART = {"cpu": 1 << 23, "cuda": 1 << 26}
 """Parameters that are updated at once, or one that is larger, by kind of device."""
+MOMENT_BYTES = {"adamw": 4, "adamw32bit": 8, "adamw8bit": 2, "muon": 4}
+"""What an optimiser holds of a bfloat16 parameter, beside its master."""
 CLIP_EPSILON = 1e-6
 """Added to the norm that a gradient is divided by, as torch does."""
-MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
-"""What torch's optimisers hold of each parameter, by its name in their state."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -38,9 +41,10 @@ class Optimization(Config):
 
     learning_rate: float = Field(default=1e-4, gt=0)
     """Highest learning rate. 1e-5 to 5e-5 is usual for whole models, 1e-4 to 3e-4 for LoRA, 5e-7 to 5e-6 for DPO."""
-    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
-    """adamw8bit holds AdamW's moments in 2 bytes a parameter instead of 8. Muon makes the updates of the layers'
-    matrices orthogonal; embeddings, head and vectors keep AdamW."""
+    optimizer: Literal["adamw", "adamw32bit", "adamw8bit", "muon"] = "adamw"
+    """adamw holds its two moments in the weights' number format, rounded so that their mean is kept: 4 bytes a
+    bfloat16 parameter. adamw32bit holds them in 8 bytes, adamw8bit in 2. Muon makes the updates of the layers' matrices
+    orthogonal; embeddings, head and vectors keep AdamW."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """How the learning rate falls after the warm-up; wsd stays and falls linearly over the last fifth."""
     lora_b: float = Field(default=1.0, gt=0)
@@ -107,12 +111,15 @@ class MasterOptimizer:
     """
 
     def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], settings: Optimization) -> None:
+        import torch
+
         from burnish.models.native import adamw
         from burnish.training.masters import Masters
+        from burnish.training.moments import Moments
 
         pairs = list(named)
         self.parameters, self._settings = [parameter for _, parameter in pairs], settings
-        if settings.optimizer != "adamw" and any(map(sharding.is_part, self.parameters)):
+        if settings.optimizer in ("adamw8bit", "muon") and any(map(sharding.is_part, self.parameters)):
             raise TrainingError(f"{settings.optimizer} does not work on sharded parameters",
                                 hint="leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
         self.masters = Masters([sharding.part_of(parameter) for parameter in self.parameters])
@@ -120,12 +127,17 @@ class MasterOptimizer:
         for number, (name, parameter) in enumerate(pairs):
             groups.setdefault(settings.group(name, parameter.ndim), []).append(number)
         kinds = dict.fromkeys(kind for kind, _, _ in groups)
-        self._inner = [_optimizer(kind, groups, self.masters.tensors, settings) for kind in kinds]
-        self._fused = kinds.keys() == {"adamw"} and all(
+        narrow = {number for (kind, _, _), numbers in groups.items() for number in numbers
+                  if kind == "adamw" and self.parameters[number].dtype == torch.bfloat16}  # fmt: skip
+        self._moments = Moments([sharding.part_of(parameter) for parameter in self.parameters], narrow)
+        self._inner = [_optimizer(kind, groups, self.masters.tensors, self._moments, settings) for kind in kinds]
+        states = {master: state for optimizer in self._inner for master, state in optimizer.state.items()}
+        self._states = [states[master] for master in self.masters.tensors]
+        self._updates = 0
+        self._fused = kinds.keys() <= {"adamw", "adamw32bit"} and all(
             adamw.fits(one) and not sharding.is_part(one) for one in self.parameters
         )
         self._places = {id(master): number for number, master in enumerate(self.masters.tensors)}
-        self._numbers = [[n for key, part in groups.items() if key[0] == kind for n in part] for kind in kinds]
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step."""
@@ -138,6 +150,7 @@ class MasterOptimizer:
         for optimizer in self._inner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
+        self._updates += 1
         if self._fused:
             return self._fused_step()
         norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
@@ -145,8 +158,12 @@ class MasterOptimizer:
         self.drop_gradients()
         parts = list(self._parts())
         values, slopes = self.masters.space(parts), self.masters.space(parts)
+        moments = self._moments.spaces(values)
         for part in parts:
-            with self.masters.opened(part, values):
+            with (
+                self.masters.opened(part, values),
+                self._moments.opened(part, self._states, moments, self._updates),
+            ):
                 self._step_of(part, gradients, slopes)
         return float(norm)
 
@@ -155,19 +172,21 @@ class MasterOptimizer:
         import torch
 
         from burnish.models.native import adamw
+        from burnish.training.moments import noise_of
 
         learning = [parameter for parameter in self.parameters if parameter.grad is not None]
         norm = float(torch.nn.utils.get_total_norm([parameter.grad for parameter in learning]))
         (optimizer,) = self._inner
         share = min(1.0, self._settings.clip / (norm + CLIP_EPSILON))
+        noise = noise_of(self._updates)
         for group in optimizer.param_groups:
             for master in group["params"]:
                 number = self._places[id(master)]
                 grad, self.parameters[number].grad = self.parameters[number].grad, None
                 if grad is not None:
-                    adamw.step(self.masters.parts(number), grad, optimizer.state[master], rate=group["lr"],
-                               betas=group["betas"], epsilon=group["eps"], decay=group["weight_decay"],
-                               share=share)  # fmt: skip
+                    adamw.step(self.masters.parts(number), grad, self._states[number], rate=group["lr"],
+                               betas=group["betas"], epsilon=group["eps"], decay=group["weight_decay"], share=share,
+                               noise=noise, shift=self._moments.shift(number))  # fmt: skip
         return norm
 
     def _parts(self) -> Iterator[list[int]]:
@@ -218,29 +237,32 @@ class MasterOptimizer:
         not copied: they change with the next step."""
         masters = [[sharding.gathered(part, parameter) for part in self.masters.parts(number)]
                    for number, parameter in enumerate(self.parameters)]  # fmt: skip
-        return {"masters": masters, "inner": [self._moved(n, o.state_dict(), sharding.gathered)
-                                              for n, o in zip(self._numbers, self._inner, strict=True)]}  # fmt: skip
+        moments = [{name: self._moved(name, value, number, sharding.gathered) for name, value in state.items()}
+                   for number, state in enumerate(self._states)]  # fmt: skip
+        return {"masters": masters, "moments": moments, "updates": self._updates}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
+        import torch
+
         for number, saved in enumerate(state["masters"]):
             self.masters.take(number, [sharding.scattered(part, self.parameters[number]) for part in saved])
-        for numbers, optimizer, saved in zip(self._numbers, self._inner, state["inner"], strict=True):
-            optimizer.load_state_dict(self._moved(numbers, saved, sharding.scattered))
+        for number, (mine, saved) in enumerate(zip(self._states, state["moments"], strict=True)):
+            for name, value in saved.items():
+                if isinstance(value, torch.Tensor):
+                    mine[name].copy_(self._moved(name, value, number, sharding.scattered))
+                else:
+                    mine[name] = value
+        self._updates = state["updates"]
 
-    def _moved(self, numbers: list[int], state: dict[str, Any], move: Callable[[torch.Tensor, torch.Tensor],
-               torch.Tensor]) -> dict[str, Any]:  # fmt: skip
-        """An optimiser's state with its moments moved between parts and wholes; its step counts stay."""
-        moved = {
-            place: {key: move(value, self.parameters[numbers[place]]) if key.startswith("exp_avg") else value
-                    for key, value in found.items()}
-            for place, found in state["state"].items()
-        }  # fmt: skip
-        return {**state, "state": moved}
+    def _moved(self, name: str, value: Any, number: int, move: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+               ) -> Any:  # fmt: skip
+        """A part of a weight's state, moved between parts and wholes if it is one of AdamW's moments."""
+        return move(value, self.parameters[number]) if name.startswith("exp_avg") else value
 
 
 def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], masters: list[torch.Tensor],
-               settings: Optimization) -> torch.optim.Optimizer:  # fmt: skip
+               moments: Moments, settings: Optimization) -> torch.optim.Optimizer:  # fmt: skip
     """One optimiser over the groups of its kind. Muon's updates are scaled to the size of AdamW's, so that one learning
     rate serves both (arXiv:2502.16982 equation 4).
 
@@ -250,12 +272,11 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
     import torch
 
     from burnish.models.widened import widen_products
+    from burnish.training.moments import NAMES
 
-    rows = [
-        {"params": [masters[number] for number in numbers], "weight_decay": decay, "times": times}
-        for (name, decay, times), numbers in groups.items()
-        if name == kind
-    ]
+    mine = {key: numbers for key, numbers in groups.items() if key[0] == kind}
+    rows = [{"params": [masters[number] for number in numbers], "weight_decay": decay, "times": times}
+            for (_, decay, times), numbers in mine.items()]  # fmt: skip
     if kind == "adamw8bit":
         from burnish.training.eight_bit import AdamW8bit
 
@@ -267,9 +288,12 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
         made = torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
     else:
         made = torch.optim.AdamW(rows, betas=settings.betas, fused=True)
-    for group in made.param_groups:
-        for master in group["params"]:
-            zeros = {name: torch.zeros(master.shape, device=master.device) for name in MOMENTS[kind]}
-            count = {"step": torch.zeros((), device=master.device)} if kind == "adamw" else {}
-            made.state[master] = count | zeros
+    for number in (number for numbers in mine.values() for number in numbers):
+        master = masters[number]
+        zeros = partial(torch.zeros_like, master, memory_format=torch.contiguous_format)
+        if kind == "muon":
+            made.state[master] = {"momentum_buffer": zeros()}
+        else:
+            held = moments.of(number) or {name: zeros() for name in NAMES}
+            made.state[master] = {"step": torch.zeros((), device=master.device), **held}
     return made

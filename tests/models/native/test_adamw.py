@@ -7,9 +7,10 @@ import torch
 
 from burnish.models import native
 from burnish.models.native import adamw
+from burnish.training.moments import noise_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no kernels here")
-BY = {"rate": 0.01, "betas": (0.9, 0.95), "epsilon": 1e-8, "decay": 0.1}
+BY = {"rate": 0.01, "betas": (0.9, 0.95), "epsilon": 1e-8, "decay": 0.1, "noise": noise_of(1), "shift": 0}
 
 
 def state(count: int) -> dict[str, torch.Tensor]:

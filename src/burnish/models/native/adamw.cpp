@@ -19,19 +19,38 @@ inline float moved(float weight, float grad, float& mean, float& square, const S
     return weight * (1.0f - by.rate * by.decay) - by.rate / by.first_correction * mean / root;
 }
 
-void step_split(int64_t count, const Settings by, bf16* weight, int16_t* below, const bf16* grad, float* mean,
-                float* square) {
+// One of the two bfloat16 numbers next to a number: the larger in size if its lower half and the noise overflow.
+inline bf16 cut(float value, uint32_t noise) { return {uint16_t((std::bit_cast<uint32_t>(value) + noise) >> 16)}; }
+
+// What bfloat16 moments are rounded by: two periods for each of the two, and where in a period the first weight is.
+struct Noise {
+    const uint32_t* values;
+    int64_t period, shift;
+};
+
+template <typename Moment>
+void step_split(int64_t count, const Settings by, bf16* weight, int16_t* below, const bf16* grad, Moment* mean,
+                Moment* square, const Noise noise) {
 #pragma omp parallel for schedule(static)
-    for (int64_t from = 0; from < count; from += PIECE) {
-        const int64_t stop = std::min(from + PIECE, count);
+    for (int64_t from = 0; from < count; from += noise.period) {
+        const int64_t stop = std::min(from + noise.period, count);
 #pragma omp simd
         for (int64_t i = from; i < stop; ++i) {
             const uint32_t held = (uint32_t(weight[i].bits) << 16) + uint32_t(int32_t(below[i]));
+            float mean_now = wide(mean[i]), square_now = wide(square[i]);
             const uint32_t now = std::bit_cast<uint32_t>(
-                moved(std::bit_cast<float>(held), wide(grad[i]), mean[i], square[i], by));
+                moved(std::bit_cast<float>(held), wide(grad[i]), mean_now, square_now, by));
             const int16_t low = int16_t(now & 0xffff);
             below[i] = low;
             weight[i].bits = uint16_t((now - uint32_t(int32_t(low))) >> 16);
+            if constexpr (std::is_same_v<Moment, bf16>) {
+                const int64_t place = noise.shift + i - from;
+                mean[i] = cut(mean_now, noise.values[place]);
+                square[i] = cut(square_now, noise.values[2 * noise.period + place]);
+            } else {
+                mean[i] = mean_now;
+                square[i] = square_now;
+            }
         }
     }
 }
@@ -53,7 +72,11 @@ using namespace burnish;
 
 extern "C" void adamw_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
                                float* mean, float* square) {
-    step_split(count, *by, weight, below, grad, mean, square);
+    step_split(count, *by, weight, below, grad, mean, square, {nullptr, PIECE, 0});
+}
+extern "C" void adamw_narrow_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
+                                      bf16* mean, bf16* square, const uint32_t* noise, int64_t period, int64_t shift) {
+    step_split(count, *by, weight, below, grad, mean, square, {noise, period, shift});
 }
 extern "C" void adamw_float32(const Settings* by, int64_t count, float* weight, const float* grad, float* mean,
                               float* square) {

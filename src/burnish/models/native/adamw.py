@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from burnish.models import native
@@ -21,16 +22,21 @@ def fits(weight: Tensor) -> bool:
 
 
 def step(master: Sequence[Tensor], grad: Tensor, state: dict[str, Tensor], *, rate: float, betas: tuple[float, float],
-         epsilon: float, decay: float, share: float) -> None:  # fmt: skip
+         epsilon: float, decay: float, share: float, noise: Tensor, shift: int) -> None:  # fmt: skip
     """Update a weight in its place (arXiv:1711.05101 algorithm 2).
 
     Args:
         master: the fp32 weight, or the bfloat16 one and the 16 bits below it. grad: in the weight's dtype.
-        state: torch's of AdamW: step, exp_avg, exp_avg_sq. share: what the gradient is multiplied by first.
+        state: torch's of AdamW: step, exp_avg, exp_avg_sq, the moments in fp32 or, of a bfloat16 weight, in bfloat16.
+        share: what the gradient is multiplied by first. noise: for bfloat16 moments (training/moments.py), 2 x two
+        periods; shift: where in it the weight begins.
     """
     state["step"] += 1
     count = float(state["step"])
     by = _By(rate, *betas, epsilon, decay, share, 1 - betas[0] ** count, 1 - betas[1] ** count)
     grad = grad.to(master[0].dtype).contiguous()
     moments = (state["exp_avg"], state["exp_avg_sq"])
-    native.call("adamw", master[0].dtype, ctypes.byref(by), grad.numel(), *master, grad, *moments)
+    narrow = moments[0].dtype == torch.bfloat16
+    rounding = (noise, noise.shape[1] // 2, shift) if narrow else ()
+    native.call("adamw_narrow" if narrow else "adamw", master[0].dtype, ctypes.byref(by), grad.numel(), *master, grad,
+                *moments, *rounding)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -49,6 +50,18 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     parameter.grad = torch.tensor([3.0, 4.0])
     assert optimizer.step(0.01) == pytest.approx(5.0)
     assert torch.allclose(parameter, torch.tensor([-0.01, -0.01]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw8bit", "muon"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_is_not_applied(kind: str, value: float) -> None:
+    named = [(name, torch.nn.Parameter(torch.ones(2, 2))) for name in ("a", "b")]
+    optimizer = MasterOptimizer(named, Optimization(optimizer=kind))  # type: ignore[arg-type]
+    for _, parameter in named:
+        parameter.grad = torch.ones(2, 2)
+    named[0][1].grad = torch.tensor([[value, 0.0], [0.0, 0.0]])
+    assert not math.isfinite(optimizer.step(0.1))
+    assert all(torch.equal(parameter, torch.ones(2, 2)) and parameter.grad is None for _, parameter in named)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

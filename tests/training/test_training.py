@@ -235,6 +235,15 @@ def test_a_loss_that_is_not_finite_stops_training(llama: Path, tmp_path: Path) -
         train_supervised(lm, rows(lm), SFT(), Optimization(), seed=0, folder=tmp_path)
 
 
+def test_a_gradient_that_is_not_finite_stops_training_before_a_weight_changes(llama: Path, tmp_path: Path) -> None:
+    lm = load_model(llama, dtype="float32")
+    lm.model.model.norm.weight.register_hook(lambda grad: grad * float("inf"))
+    before = weights(lm)
+    with pytest.raises(TrainingError, match="the gradient's norm is (inf|nan) at step 0"):
+        train_supervised(lm, rows(lm), SFT(), Optimization(), seed=0, folder=tmp_path)
+    assert same(before, weights(lm))
+
+
 # ----------------------------------------------------------------------------------------------------------- preference
 
 

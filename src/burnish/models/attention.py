@@ -269,7 +269,7 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
 ) -> tuple[Tensor, Tensor]:
     """The output (1, T, H, D), and what our own kernels keep of every query for the backward pass (H, T)."""
-    if native.fits(query, value):
+    if native.fits(query, key, value):
         return native.forward(query, key, value, segments, scale, window, softcap)
     heads = key.shape[1]
     queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
@@ -292,7 +292,7 @@ def _backward(
     scale: float, window: int, softcap: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, key and value, shaped as they are; the weights are made again."""
-    if native.fits(query, value):
+    if native.fits(query, key, value):
         return native.backward(grad, query, key, value, output, sums, segments, scale, window, softcap)
     heads = key.shape[1]
     queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
@@ -323,7 +323,7 @@ def _backward(
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     by_token = [one.new_empty(1, one.shape[2], one.shape[1], one.shape[3]).transpose(1, 2)
                 for one in (query, key, value)]  # fmt: skip
-    if native.fits(query, value):
+    if native.fits(query, key, value):
         return by_token[0], by_token[1], by_token[2]
     return by_token[0], key.new_empty(key.shape), value.new_empty(value.shape)
 

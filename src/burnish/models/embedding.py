@@ -38,6 +38,7 @@ def gradients_by_row(model: Any, wanted: bool = True) -> Iterator[Callable[[], N
 def _is_plain(module: Any) -> bool:
     """Whether it looks rows up and does nothing else, with weights on a CPU that learn."""
     plain = type(module) is torch.nn.Embedding and module.max_norm is None
+    plain = plain and not (module.scale_grad_by_freq or module.sparse)
     return plain and module.weight.requires_grad and module.weight.device.type == "cpu"
 
 

@@ -98,7 +98,8 @@ def _unpack(packed: Tensor | tuple[_Again, torch.Size, tuple[int, ...]]) -> Tens
 
 def _norm_of(module: Any, known: dict[type, tuple[float, bool] | None]) -> Callable[[Tensor], Tensor] | None:
     """A module's norm as one function, if it is one of `NORMS`."""
-    if not type(module).__name__.endswith("RMSNorm") or getattr(module, "weight", None) is None:
+    weight = getattr(module, "weight", None)
+    if not type(module).__name__.endswith("RMSNorm") or getattr(weight, "ndim", None) != 1:
         return None
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not isinstance(epsilon, float):
@@ -331,10 +332,10 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        given = grads[0].flatten(0, -2)
-        grad_x = (given @ weight).unflatten(0, x.shape[:-1]) if ctx.needs_input_grad[0] else None
+        given = grads[0].reshape(-1, len(weight))
+        grad_x = (given @ weight).view(x.shape) if ctx.needs_input_grad[0] else None
         grad_bias = given.sum(0) if ctx.needs_input_grad[2] else None
-        return grad_x, weight_gradient(given.contiguous(), x.flatten(0, -2)), grad_bias
+        return grad_x, weight_gradient(given.contiguous(), x.reshape(-1, x.shape[-1])), grad_bias
 
 
 # -- adapters

@@ -144,16 +144,23 @@ class MasterOptimizer:
         return self._settings.rate(step, steps)
 
     def step(self, rate: float) -> float:
-        """Apply the gradients in the model's parameters; returns their norm before clipping."""
+        """Apply the gradients in the model's parameters and forget them; returns their norm before clipping. If that is
+        not finite, nothing is applied."""
         import torch
 
         for optimizer in self._inner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
+        learning = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = sharding.whole(torch.nn.utils.get_total_norm(learning))
+        if not math.isfinite(norm):
+            self.drop_gradients()
+            return float(norm)
         self._updates += 1
         if self._fused:
-            return self._fused_step()
-        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters, self._settings.clip))
+            self._fused_step(float(norm))
+            return float(norm)
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, self._settings.clip, norm)
         gradients = [parameter.grad for parameter in self.parameters]
         self.drop_gradients()
         parts = list(self._parts())
@@ -167,15 +174,11 @@ class MasterOptimizer:
                 self._step_of(part, gradients, slopes)
         return float(norm)
 
-    def _fused_step(self) -> float:
+    def _fused_step(self, norm: float) -> None:
         """The same by a kernel that needs no fp32 values and gradients beside what is held."""
-        import torch
-
         from burnish.models.native import adamw
         from burnish.training.moments import noise_of
 
-        learning = [parameter for parameter in self.parameters if parameter.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm([parameter.grad for parameter in learning]))
         (optimizer,) = self._inner
         share = min(1.0, self._settings.clip / (norm + CLIP_EPSILON))
         noise = noise_of(self._updates)
@@ -187,7 +190,6 @@ class MasterOptimizer:
                     adamw.step(self.masters.parts(number), grad, self._states[number], rate=group["lr"],
                                betas=group["betas"], epsilon=group["eps"], decay=group["weight_decay"], share=share,
                                noise=noise, shift=self._moments.shift(number))  # fmt: skip
-        return norm
 
     def _parts(self) -> Iterator[list[int]]:
         """The parameters' numbers in parts, so that fp32 values and gradients of a part alone exist."""

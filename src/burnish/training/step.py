@@ -18,6 +18,7 @@ from torch import Tensor
 from burnish import hardware, parallel
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
+from burnish.models import native
 from burnish.models.attention import trees
 from burnish.models.compiling import compiled_layers
 from burnish.models.embedding import gradients_by_row
@@ -106,6 +107,7 @@ def train(
                 watcher.look(step)
                 lm.model.train(dropout)
         result = keeper.finish()
+    native.release()
     lm.model.eval()
     if optimization.checkpointing:
         lm.model.gradient_checkpointing_disable()
@@ -182,13 +184,12 @@ class _Run:
         """One optimiser step: its metrics, and its count of units."""
         began = time.perf_counter()
         count, tokens, loss, metrics = self._fitting(rows, step)
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss is {loss} at step {step}", where=f"rows {rows[:8]} ...",
-                                hint="lower the learning rate, or train in float32")  # fmt: skip
+        _check_finite("loss", loss, rows, step)
         with _memory_of_optimizer(self.label):
             if not self.split:
                 sum_gradients(self.optimizer.parameters)
             norm = self.optimizer.step(rate)
+        _check_finite("gradient's norm", norm, rows, step)
         seconds = time.perf_counter() - began
         return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
                 "units": count}  # fmt: skip
@@ -245,6 +246,7 @@ class _Run:
     def _halve(self, parts: Sequence[Micro], error: Exception | None) -> None:
         """Go on with smaller micro-batches. Raises TrainingError when they cannot be smaller."""
         self.optimizer.drop_gradients()
+        native.release()
         largest = max(size for size, _ in parts)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -258,6 +260,12 @@ class _Run:
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip
+
+
+def _check_finite(name: str, value: float, rows: list[int], step: int) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(f"the {name} is {value} at step {step}", where=f"rows {rows[:8]} ...",
+                            hint="lower the learning rate, or train in float32")  # fmt: skip
 
 
 @contextmanager

@@ -17,6 +17,8 @@ TREES = {
     "branches behind branches": [[0, 150, 0, -1], [150, 191, 150, 0], [191, 400, 150, 0], [400, 433, 359, 2],
                                  [433, 500, 359, 2], [500, 517, 0, -1]],
     "more keys than a panel": [[0, 700, 0, -1], [700, 720, 700, 0]],
+    "many short rows": [[start, start + 3, 0, -1] for start in range(0, 60, 3)],
+    "short branches": [[0, 70, 0, -1], *([start, start + 2, 70, 0] for start in range(70, 110, 2))],
 }  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def test_it_equals_torch(tree: str, window: int, softcap: float, width: int, val
                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     table = torch.tensor(TREES[tree])
     given = inputs(int(table[:, 1].max()), width, value_width, torch.float32)
-    assert attention.fits(given[0], given[2])
+    assert attention.fits(*given)
     ours = passed(given, table, window, softcap)
     monkeypatch.setattr(attention, "fits", lambda *_: False)
     for mine, theirs in zip(ours, passed(given, table, window, softcap), strict=True):
@@ -86,4 +88,9 @@ def test_what_is_not_a_number_shows() -> None:
 
 def test_odd_widths_are_torchs() -> None:
     query, _, value = inputs(4, 7, 8, torch.float32)
-    assert not attention.fits(query, value)
+    assert not attention.fits(query, query, value)
+
+
+def test_tensors_of_several_number_formats_are_torchs() -> None:
+    query, key, value = inputs(10, 8, 8, torch.float32)
+    assert attention.fits(query, key, value) and not attention.fits(query, key, value.double())

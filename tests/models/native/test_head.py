@@ -41,6 +41,23 @@ def test_gradients_are_pushed(kind: torch.dtype, scale: float, softcap: float | 
     assert torch.allclose(found[0].float(), expected.float(), rtol=2**-7 if kind == torch.bfloat16 else 1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [-1e20, torch.finfo(torch.float32).min, -torch.inf])
+def test_a_masked_logit_adds_nothing(masked: float) -> None:
+    states = raw(torch.float32)
+    states[:, 7] = masked
+    begun = torch.full((ROWS,), -torch.inf), torch.zeros(ROWS), torch.zeros(ROWS)
+    expected = logprobs._taken_in.plain(states.clone(), TOKENS, *begun, 1.0, None, False)
+    found = head.taken_in(states, TOKENS, *(one.clone() for one in begun), 1.0, None, False)
+    assert found is not None and torch.allclose(found[1], expected[1], rtol=1e-5)
+
+
+def test_a_cap_may_be_a_whole_number() -> None:
+    begun = torch.full((ROWS,), -torch.inf), torch.zeros(ROWS), torch.zeros(ROWS)
+    found = [head.taken_in(raw(torch.float32), TOKENS, *(one.clone() for one in begun), 1, cap, False)
+             for cap in (4, 4.0)]  # fmt: skip
+    assert found[0] is not None and found[1] is not None and torch.equal(found[0][1], found[1][1])
+
+
 def test_a_bias_is_torchs() -> None:
     normalizer = torch.zeros(ROWS)
     assert head.pushed(raw(torch.float32), TOKENS, normalizer, normalizer, 1.0, None, True) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,49 @@ def test_other_cpus_get_another_build(afresh: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hardware, "cpu_flags", lambda: {"another"})
     native.library()
     assert len(list(afresh.iterdir())) == 2
+
+
+def test_a_build_that_cannot_be_loaded_is_made_again(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    native.library()
+    (built,) = afresh.iterdir()
+    broken = afresh.with_name("other") / "burnish" / built.name
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"")  # as after a loss of power
+    monkeypatch.setenv("XDG_CACHE_HOME", str(broken.parents[1]))
+    native.library.cache_clear()
+    assert native.library() is not None and broken.stat().st_size > 10_000
+
+
+def test_the_compiler_may_have_arguments(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(monkeypatch)
+    monkeypatch.setenv("CXX", "env g++ -pipe")
+    assert native.library() is not None and len(list(afresh.iterdir())) == 1
+
+
+SHORT_OF_MEMORY = """
+import resource, torch
+from burnish.models import native
+from burnish.models.attention import tree_attention
+table = torch.tensor([[0, 100_000, 0, -1]])
+query = torch.randn(1, 8, 100_000, 32)
+tree_attention(query[:, :, :10], query[:, :, :10], query[:, :, :10], torch.tensor([[0, 10, 0, -1]]), 1.0, 8, 0.0)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20), limits[1]))  # the output takes 100 MB, the tiles as much again
+try:
+    tree_attention(query, query, query, table, 1.0, 8, 0.0)
+except RuntimeError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+native.release()
+print(tree_attention(query, query, query, table, 1.0, 8, 0.0).isfinite().all().item())
+"""
+
+
+def test_when_memory_runs_out_in_a_kernel_it_says_so_and_the_process_goes_on() -> None:
+    limited = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True)
+    assert limited.stdout.splitlines() == ["the kernel attention_forward can't allocate memory", "True"], limited.stderr
 
 
 def test_a_compiler_that_fails_is_reported_and_torch_does_the_work(

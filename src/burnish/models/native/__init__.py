@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def library() -> ctypes.CDLL | None:
     if _why_not() is not None:
         return None
     try:
-        return ctypes.CDLL(str(_built(str(_compiler()))))
+        return _loaded(_compiler() or [])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # no home is a RuntimeError
         output = getattr(error, "stderr", None) or str(error)
         note(f"the CPU's own kernels could not be compiled, so training takes longer ({output.strip()[-300:]});"
@@ -51,8 +52,20 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def _compiler() -> str | None:
-    return shutil.which(os.environ.get("CXX") or "g++")
+def _compiler() -> list[str] | None:
+    """The command of the compiler, if it is there: `CXX` may name one with arguments or behind a cache."""
+    command = shlex.split(os.environ.get("CXX") or "g++")
+    found = shutil.which(command[0])
+    return None if found is None else [found, *command[1:]]
+
+
+def _loaded(compiler: list[str]) -> ctypes.CDLL:
+    built = _built(compiler)
+    try:
+        return ctypes.CDLL(str(built))
+    except OSError:  # what a machine that lost its power left of it
+        built.unlink()
+        return ctypes.CDLL(str(_built(compiler)))
 
 
 def _why_not() -> str | None:
@@ -71,27 +84,35 @@ def describe() -> str:
     return "torch's alone: the compiler failed" if library() is None else "compiled for this CPU"
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: list[str]) -> Path:
     """The shared object of these sources, this compiler, torch and CPU; compiled if it is not there yet."""
-    sources = sorted(SOURCES.glob("*.cpp"))
-    libraries = Path(torch.__file__).parent / "lib"
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    known = [version, torch.__version__, *FLAGS, *sorted(hardware.cpu_flags())]
+    sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.suffix in (".h", ".cpp")}
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    known = [*compiler, version, torch.__version__, *FLAGS, *sorted(hardware.cpu_flags()), *sources]
     digest = hashlib.sha256("\n".join(known).encode())
-    for path in sorted(SOURCES.glob("*.h")) + sources:
-        digest.update(path.read_bytes())
+    for text in sources.values():
+        digest.update(text)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
     target = folder / f"native-{digest.hexdigest()[:16]}.so"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         note("compiling kernels for this CPU, a few seconds; they are kept for later runs")
         with tempfile.TemporaryDirectory(dir=folder) as there:
-            made = Path(there) / target.name
-            link = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-l:libgomp.so.1"]
-            subprocess.run([compiler, *FLAGS, *map(str, sources), "-o", str(made), *link], capture_output=True,
-                           text=True, check=True)  # fmt: skip
-            made.replace(target)  # two processes may build at one time
+            _compile(compiler, sources, Path(there), Path(there) / target.name)
+            (Path(there) / target.name).replace(target)  # two processes may build at one time
     return target
+
+
+def _compile(compiler: list[str], sources: dict[str, bytes], folder: Path, target: Path) -> None:
+    """Compile the sources as they were read, whatever has become of the files since."""
+    for name, text in sources.items():
+        (folder / name).write_bytes(text)
+    libraries = Path(torch.__file__).parent / "lib"
+    link = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-l:libgomp.so.1"]
+    files = [str(folder / name) for name in sources if name.endswith(".cpp")]
+    subprocess.run([*compiler, *FLAGS, *files, "-o", str(target), *link], capture_output=True, text=True, check=True)
+    with target.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 @cache
@@ -107,8 +128,20 @@ def computes(like: Tensor) -> bool:
 
 
 def call(name: str, kind: torch.dtype, *arguments: Any) -> None:
-    """Call a kernel for a number format; tensors are handed as addresses."""
-    getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments))
+    """Call a kernel for a number format; tensors are handed as addresses, int as int64 and float as fp32.
+
+    Raises RuntimeError when memory runs out.
+    """
+    if getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments)):
+        raise RuntimeError(f"the kernel {name} can't allocate memory")
+
+
+def release() -> None:
+    """Give back the memory that kernels keep from one call to the next."""
+    found = library() if library.cache_info().currsize else None
+    if found is not None:
+        found.attention_release()
+        found.linear_release()
 
 
 def _handed(value: Any) -> Any:

@@ -38,8 +38,8 @@ void step_split(int64_t count, const Settings by, bf16* weight, int16_t* below, 
         for (int64_t i = from; i < stop; ++i) {
             const uint32_t held = (uint32_t(weight[i].bits) << 16) + uint32_t(int32_t(below[i]));
             float mean_now = wide(mean[i]), square_now = wide(square[i]);
-            const uint32_t now = std::bit_cast<uint32_t>(
-                moved(std::bit_cast<float>(held), wide(grad[i]), mean_now, square_now, by));
+            const uint32_t now =
+                std::bit_cast<uint32_t>(moved(std::bit_cast<float>(held), wide(grad[i]), mean_now, square_now, by));
             const int16_t low = int16_t(now & 0xffff);
             below[i] = low;
             weight[i].bits = uint16_t((now - uint32_t(int32_t(low))) >> 16);
@@ -60,8 +60,7 @@ void step_whole(int64_t count, const Settings by, float* weight, const float* gr
     for (int64_t from = 0; from < count; from += PIECE) {
         const int64_t stop = std::min(from + PIECE, count);
 #pragma omp simd
-        for (int64_t i = from; i < stop; ++i)
-            weight[i] = moved(weight[i], grad[i], mean[i], square[i], by);
+        for (int64_t i = from; i < stop; ++i) weight[i] = moved(weight[i], grad[i], mean[i], square[i], by);
     }
 }
 
@@ -70,15 +69,15 @@ void step_whole(int64_t count, const Settings by, float* weight, const float* gr
 
 using namespace burnish;
 
-extern "C" void adamw_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
-                               float* mean, float* square) {
-    step_split(count, *by, weight, below, grad, mean, square, {nullptr, PIECE, 0});
+extern "C" int adamw_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
+                              float* mean, float* square) {
+    return told([=] { step_split(count, *by, weight, below, grad, mean, square, {nullptr, PIECE, 0}); });
 }
-extern "C" void adamw_narrow_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
-                                      bf16* mean, bf16* square, const uint32_t* noise, int64_t period, int64_t shift) {
-    step_split(count, *by, weight, below, grad, mean, square, {noise, period, shift});
+extern "C" int adamw_narrow_bfloat16(const Settings* by, int64_t count, bf16* weight, int16_t* below, const bf16* grad,
+                                     bf16* mean, bf16* square, const uint32_t* noise, int64_t period, int64_t shift) {
+    return told([=] { step_split(count, *by, weight, below, grad, mean, square, {noise, period, shift}); });
 }
-extern "C" void adamw_float32(const Settings* by, int64_t count, float* weight, const float* grad, float* mean,
-                              float* square) {
-    step_whole(count, *by, weight, grad, mean, square);
+extern "C" int adamw_float32(const Settings* by, int64_t count, float* weight, const float* grad, float* mean,
+                             float* square) {
+    return told([=] { step_whole(count, *by, weight, grad, mean, square); });
 }

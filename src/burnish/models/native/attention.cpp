@@ -11,8 +11,10 @@ namespace burnish {
 namespace {
 
 constexpr int64_t QUERIES = 128;  // most in a block
-constexpr int64_t KEYS = 64;      // in a tile
+constexpr int64_t KEYS = 64;      // most in a tile
+constexpr int64_t SOME = 16;      // a tile has room for a multiple of these
 constexpr int64_t PANEL = 8;      // tiles whose scores are held at once: with 128 queries 256 KiB
+constexpr int64_t WIDEST = 512;   // most numbers of a head (attention.py)
 constexpr float LOWEST = -1e30f;
 
 struct Shape {
@@ -31,7 +33,8 @@ struct View {
 };
 
 struct Tile {
-    int64_t start, count, depth;  // first place, keys that are real, position of the first
+    int64_t start, count, depth;  // first place, keys, position of the first
+    int64_t room, offset;         // rows in memory of tiles: those of the keys and zeros, behind those of tiles before
 };
 
 struct Block {
@@ -44,6 +47,7 @@ struct Plan {
     std::vector<Block> blocks;
     std::vector<std::vector<int64_t>> paths;  // of each segment the tiles of its ancestors and its own
     std::vector<std::vector<int64_t>> roots;  // blocks of each tree
+    int64_t rows = 0;                         // of all tiles
 
     Plan(const int64_t* table, int64_t segments) {
         std::vector<int64_t> root_of(segments);
@@ -59,8 +63,10 @@ struct Plan {
                 roots.emplace_back();
             }
             for (int64_t at = start; at < stop; at += KEYS) {
+                const int64_t count = std::min(KEYS, stop - at), room = (count + SOME - 1) / SOME * SOME;
                 paths[s].push_back(int64_t(tiles.size()));
-                tiles.push_back({at, std::min(KEYS, stop - at), depth + at - start});
+                tiles.push_back({at, count, depth + at - start, room, rows});
+                rows += room;
             }
             for (int64_t at = start; at < stop; at += QUERIES) {
                 roots[root_of[s]].push_back(int64_t(blocks.size()));
@@ -131,35 +137,40 @@ Room<S>& room() {
     return mine;
 }
 
-// Every tile of keys or values in a place of its own, zero where it has fewer: as rows, and as columns.
+// Every tile of keys or values in a place of its own, as rows and as columns.
 template <typename S>
 struct Tiled {
-    int64_t width, tiles;
+    const Plan& plan;
+    int64_t width;
     S *row_data, *column_data;
 
     // `kept` has the memory from one call to the next.
     Tiled(std::vector<S> (&kept)[2], View<const S> from, const Plan& plan, int64_t heads, int64_t width,
           bool with_columns)
-        : width(width), tiles(int64_t(plan.tiles.size())) {
-        row_data = scratch(kept[0], heads * tiles * KEYS * width);
-        column_data = with_columns ? scratch(kept[1], heads * tiles * KEYS * width) : nullptr;
+        : plan(plan), width(width) {
+        row_data = scratch(kept[0], heads * plan.rows * width);
+        column_data = with_columns ? scratch(kept[1], heads * plan.rows * width) : nullptr;
+        const int64_t tiles = int64_t(plan.tiles.size());
+        Tasks tasks;
 #pragma omp parallel for schedule(static)
-        for (int64_t task = 0; task < heads * tiles; ++task) {
-            const int64_t h = task / tiles;
-            const Tile& tile = plan.tiles[task % tiles];
-            S* to = row_data + task * KEYS * width;
-            for (int64_t r = 0; r < tile.count; ++r)
-                std::memcpy(static_cast<void*>(to + r * width), from.at(h, tile.start + r), width * sizeof(S));
-            std::memset(static_cast<void*>(to + tile.count * width), 0, (KEYS - tile.count) * width * sizeof(S));
-            if (!with_columns) continue;
-            S* laced = scratch(room<S>().laced, KEYS * width);  // two rows of bfloat16 are one of four bytes
-            lace_rows(to, width, KEYS, width, KEYS, laced);
-            transpose(reinterpret_cast<const uint32_t*>(laced), width, KEYS / LACED<S>, width,
-                      reinterpret_cast<uint32_t*>(column_data + task * KEYS * width), KEYS / LACED<S>);
-        }
+        for (int64_t task = 0; task < heads * tiles; ++task) tasks.run([&] { take(from, task / tiles, task % tiles); });
+        tasks.finish();
     }
-    const S* row(int64_t head, int64_t tile) const { return row_data + (head * tiles + tile) * KEYS * width; }
-    const S* column(int64_t head, int64_t tile) const { return column_data + (head * tiles + tile) * KEYS * width; }
+    void take(View<const S> from, int64_t head, int64_t number) const {
+        const Tile& tile = plan.tiles[number];
+        S* to = row_data + place(head, number);
+        for (int64_t r = 0; r < tile.count; ++r)
+            std::memcpy(static_cast<void*>(to + r * width), from.at(head, tile.start + r), width * sizeof(S));
+        std::memset(static_cast<void*>(to + tile.count * width), 0, (tile.room - tile.count) * width * sizeof(S));
+        if (!column_data) return;
+        S* laced = scratch(room<S>().laced, KEYS * width);  // two rows of bfloat16 are one of four bytes
+        lace_rows(to, width, tile.room, width, tile.room, laced);
+        transpose(reinterpret_cast<const uint32_t*>(laced), width, tile.room / LACED<S>, width,
+                  reinterpret_cast<uint32_t*>(column_data + place(head, number)), tile.room / LACED<S>);
+    }
+    int64_t place(int64_t head, int64_t tile) const { return (head * plan.rows + plan.tiles[tile].offset) * width; }
+    const S* row(int64_t head, int64_t tile) const { return row_data + place(head, tile); }
+    const S* column(int64_t head, int64_t tile) const { return column_data + place(head, tile); }
 };
 
 // What the products gave, as scores over the scale: capped, if there is a cap.
@@ -231,11 +242,12 @@ void attend(const Plan& plan, const Block& block, int64_t head, const Shape& sha
         const int64_t* numbers = seen.data() + from;
         std::copy(most, most + m, shrink);
         for (int64_t t = 0; t < tiles; ++t) {
-            product(KEYS, m, shape.width, keys.row(group, numbers[t]), shape.width, laced, m, scores + t * area, m,
+            const Tile& tile = plan.tiles[numbers[t]];
+            product(tile.room, m, shape.width, keys.row(group, numbers[t]), shape.width, laced, m, scores + t * area, m,
                     false);
-            for (int64_t r = 0; r < plan.tiles[numbers[t]].count; ++r) {
+            for (int64_t r = 0; r < tile.count; ++r) {
                 float* row = scores + t * area + r * m;
-                const Columns own(plan.tiles[numbers[t]], r, block, shape.window);
+                const Columns own(tile, r, block, shape.window);
                 cap(row, m, shape);
                 for (int64_t j = own.low; j < own.high; ++j) most[j] = std::max(most[j], row[j]);
             }
@@ -247,14 +259,15 @@ void attend(const Plan& plan, const Block& block, int64_t head, const Shape& sha
         if (from) stretch(result, shape.value_width, m, shrink);
         for (int64_t j = 0; j < m; ++j) shrink[j] = most[j] == LOWEST ? 0.0f : most[j];
         for (int64_t t = 0; t < tiles; ++t) {
-            for (int64_t r = 0; r < KEYS; r += 2) {
+            const Tile& tile = plan.tiles[numbers[t]];
+            for (int64_t r = 0; r < tile.room; r += 2) {
                 float* row = scores + t * area + r * m;
                 for (int64_t i = 0; i < 2; ++i)
-                    hide(Columns(plan.tiles[numbers[t]], r + i, block, shape.window), m, shape, shrink, row + i * m);
+                    hide(Columns(tile, r + i, block, shape.window), m, shape, shrink, row + i * m);
                 weigh(m, shape.scale, shrink, row, row + m, sum, weights + t * area + r * m);
             }
-            product(shape.value_width, m, KEYS, values.column(group, numbers[t]), KEYS, weights + t * area, m, result,
-                    m, from || t);
+            product(shape.value_width, m, tile.room, values.column(group, numbers[t]), tile.room, weights + t * area, m,
+                    result, m, from || t);
         }
     }
     for (int64_t j = 0; j < block.count; ++j) {
@@ -272,7 +285,7 @@ struct Given {
     const Tiled<S>&keys, &values;
     const float* log_sums;
     View<S> grad_query;
-    float *grad_keys, *grad_values;  // (heads of queries, tiles, KEYS, width)
+    float *grad_keys, *grad_values;  // (heads of queries, rows of tiles, width)
 };
 
 // Scores of two keys that follow each other become weights, and the gradients of the weights those of the scores; these
@@ -334,31 +347,31 @@ void push(const Plan& plan, const Block& block, int64_t head, const Shape& shape
     for (int64_t from = 0; from < int64_t(seen.size()); from += PANEL) {
         const int64_t tiles = std::min<int64_t>(PANEL, int64_t(seen.size()) - from);
         const int64_t* numbers = seen.data() + from;
+        const auto tile = [&](int64_t t) -> const Tile& { return plan.tiles[numbers[t]]; };
         for (int64_t t = 0; t < tiles; ++t)
-            product(KEYS, m, width, given.keys.row(group, numbers[t]), width, laced, m, scores + t * area, m, false);
+            product(tile(t).room, m, width, given.keys.row(group, numbers[t]), width, laced, m, scores + t * area, m,
+                    false);
         for (int64_t t = 0; t < tiles; ++t)
-            product(KEYS, m, value_width, given.values.row(group, numbers[t]), value_width, pulled, m,
+            product(tile(t).room, m, value_width, given.values.row(group, numbers[t]), value_width, pulled, m,
                     changes + t * area, m, false);
         for (int64_t t = 0; t < tiles; ++t)
-            for (int64_t r = 0; r < KEYS; r += 2) {
+            for (int64_t r = 0; r < tile(t).room; r += 2) {
                 const int64_t at = t * area + r * m;
                 for (int64_t i = 0; i < 2; ++i) {
                     cap(scores + at + i * m, m, shape);
-                    hide(Columns(plan.tiles[numbers[t]], r + i, block, shape.window), m, shape, level,
-                         scores + at + i * m);
+                    hide(Columns(tile(t), r + i, block, shape.window), m, shape, level, scores + at + i * m);
                 }
                 slope(m, shape, level, shared, scores + at, changes + at, weights + at, slopes + at, laced_slopes + at);
             }
-        const int64_t first = head * int64_t(plan.tiles.size());
         for (int64_t t = 0; t < tiles; ++t)
-            product(KEYS, value_width, m, weights + t * area, m, pulled_rows, value_width,
-                    given.grad_values + (first + numbers[t]) * KEYS * value_width, value_width, true);
+            product(tile(t).room, value_width, m, weights + t * area, m, pulled_rows, value_width,
+                    given.grad_values + given.values.place(head, numbers[t]), value_width, true);
         for (int64_t t = 0; t < tiles; ++t)
-            product(KEYS, width, m, slopes + t * area, m, laced_rows, width,
-                    given.grad_keys + (first + numbers[t]) * KEYS * width, width, true);
+            product(tile(t).room, width, m, slopes + t * area, m, laced_rows, width,
+                    given.grad_keys + given.keys.place(head, numbers[t]), width, true);
         for (int64_t t = 0; t < tiles; ++t)
-            product(width, m, KEYS, given.keys.column(group, numbers[t]), KEYS, laced_slopes + t * area, m, result, m,
-                    from || t);
+            product(width, m, tile(t).room, given.keys.column(group, numbers[t]), tile(t).room, laced_slopes + t * area,
+                    m, result, m, from || t);
     }
     put(result, m, block, head, width, given.grad_query, scores);
 }
@@ -369,14 +382,15 @@ void gather(const Plan& plan, const float* parts, int64_t heads, int64_t kv_head
     const int64_t tiles = int64_t(plan.tiles.size()), shared = heads / kv_heads;
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < kv_heads * tiles; ++task) {
-        const int64_t h = task / tiles, t = task % tiles;
-        for (int64_t r = 0; r < plan.tiles[t].count; ++r) {
-            S* line = to.at(h, plan.tiles[t].start + r);
-            const float* first = parts + ((h * shared * tiles + t) * KEYS + r) * width;
-            float* total = scratch(room<S>().vectors, width);
+        const int64_t h = task / tiles;
+        const Tile& tile = plan.tiles[task % tiles];
+        for (int64_t r = 0; r < tile.count; ++r) {
+            S* line = to.at(h, tile.start + r);
+            const float* first = parts + (h * shared * plan.rows + tile.offset + r) * width;
+            float total[WIDEST];
             std::copy(first, first + width, total);
             for (int64_t g = 1; g < shared; ++g)
-                for (int64_t d = 0; d < width; ++d) total[d] += first[g * tiles * KEYS * width + d];
+                for (int64_t d = 0; d < width; ++d) total[d] += first[g * plan.rows * width + d];
             for (int64_t d = 0; d < width; ++d) line[d] = narrow<S>(total[d]);
         }
     }
@@ -400,14 +414,18 @@ void forward(const Shape& shape, const int64_t* table, View<const S> query, View
     std::vector<int64_t> costs;
     for (const Block& block : plan.blocks) costs.push_back(int64_t(plan.seen(block, shape.window).size()));
     const std::vector<int64_t> order = dearest_first(costs);
+    Tasks tasks;
 #pragma omp parallel
     {
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < int64_t(order.size()) * shape.heads; ++task)
-            attend(plan, plan.blocks[order[task / shape.heads]], task % shape.heads, shape, query, keys, values, output,
-                   log_sums);
+            tasks.run([&] {
+                attend(plan, plan.blocks[order[task / shape.heads]], task % shape.heads, shape, query, keys, values,
+                       output, log_sums);
+            });
         at::native::cpublas::brgemm_release(sizeof(S) == 2);
     }
+    tasks.finish();
 }
 
 // One task is a tree and a head of queries, so that nothing is added to by two threads.
@@ -419,9 +437,8 @@ void backward(const Shape& shape, const int64_t* table, View<const S> query, Vie
     Room<S>& mine = room<S>();
     const Tiled<S> keys(mine.keys, key, plan, shape.kv_heads, shape.width, true);
     const Tiled<S> values(mine.values, value, plan, shape.kv_heads, shape.value_width, false);
-    const int64_t places = shape.heads * int64_t(plan.tiles.size()) * KEYS;
-    float *grad_keys = scratch(mine.grad_keys, places * shape.width),
-          *grad_values = scratch(mine.grad_values, places * shape.value_width);
+    float *grad_keys = scratch(mine.grad_keys, shape.heads * plan.rows * shape.width),
+          *grad_values = scratch(mine.grad_values, shape.heads * plan.rows * shape.value_width);
     const Given<S> given{query, output, grad, keys, values, log_sums, grad_query, grad_keys, grad_values};
     std::vector<int64_t> costs;
     for (const auto& blocks : plan.roots) {
@@ -429,20 +446,22 @@ void backward(const Shape& shape, const int64_t* table, View<const S> query, Vie
         for (const int64_t b : blocks) costs.back() += int64_t(plan.seen(plan.blocks[b], shape.window).size());
     }
     const std::vector<int64_t> order = dearest_first(costs);
+    Tasks tasks;
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
         for (int64_t h = 0; h < shape.heads; ++h) {
-            const int64_t share = places / shape.heads;
-            std::memset(grad_keys + h * share * shape.width, 0, share * shape.width * sizeof(float));
-            std::memset(grad_values + h * share * shape.value_width, 0, share * shape.value_width * sizeof(float));
+            const int64_t keys_share = plan.rows * shape.width, values_share = plan.rows * shape.value_width;
+            std::memset(grad_keys + h * keys_share, 0, keys_share * sizeof(float));
+            std::memset(grad_values + h * values_share, 0, values_share * sizeof(float));
         }
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < int64_t(order.size()) * shape.heads; ++task)
             for (const int64_t b : plan.roots[order[task / shape.heads]])
-                push(plan, plan.blocks[b], task % shape.heads, shape, given);
+                tasks.run([&] { push(plan, plan.blocks[b], task % shape.heads, shape, given); });
         at::native::cpublas::brgemm_release(sizeof(S) == 2);
     }
+    tasks.finish();
     gather(plan, grad_keys, shape.heads, shape.kv_heads, shape.width, grad_key);
     gather(plan, grad_values, shape.heads, shape.kv_heads, shape.value_width, grad_value);
 }
@@ -453,21 +472,33 @@ void backward(const Shape& shape, const int64_t* table, View<const S> query, Vie
 using namespace burnish;
 
 // strides: of head and token of each tensor in the order of the arguments.
-#define ATTENTION(NAME, S)                                                                                             \
-    extern "C" void attention_forward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides,         \
-                                             const S* query, const S* key, const S* value, S* output,                  \
-                                             float* log_sums) {                                                        \
-        forward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},                      \
-                   {value, strides[4], strides[5]}, {output, strides[6], strides[7]}, log_sums);                       \
-    }                                                                                                                  \
-    extern "C" void attention_backward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides,        \
-                                              const S* query, const S* key, const S* value, const S* output,           \
-                                              const S* grad, const float* log_sums, S* grad_query, S* grad_key,        \
-                                              S* grad_value) {                                                         \
-        backward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},                     \
-                    {value, strides[4], strides[5]}, {output, strides[6], strides[7]}, {grad, strides[8], strides[9]}, \
-                    log_sums, {grad_query, strides[10], strides[11]}, {grad_key, strides[12], strides[13]},            \
-                    {grad_value, strides[14], strides[15]});                                                           \
+#define ATTENTION(NAME, S)                                                                                     \
+    extern "C" int attention_forward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides,  \
+                                            const S* query, const S* key, const S* value, S* output,           \
+                                            float* log_sums) {                                                 \
+        return told([=] {                                                                                      \
+            forward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},          \
+                       {value, strides[4], strides[5]}, {output, strides[6], strides[7]}, log_sums);           \
+        });                                                                                                    \
+    }                                                                                                          \
+    extern "C" int attention_backward_##NAME(const Shape* shape, const int64_t* table, const int64_t* strides, \
+                                             const S* query, const S* key, const S* value, const S* output,    \
+                                             const S* grad, const float* log_sums, S* grad_query, S* grad_key, \
+                                             S* grad_value) {                                                  \
+        return told([=] {                                                                                      \
+            backward<S>(*shape, table, {query, strides[0], strides[1]}, {key, strides[2], strides[3]},         \
+                        {value, strides[4], strides[5]}, {output, strides[6], strides[7]},                     \
+                        {grad, strides[8], strides[9]}, log_sums, {grad_query, strides[10], strides[11]},      \
+                        {grad_key, strides[12], strides[13]}, {grad_value, strides[14], strides[15]});         \
+        });                                                                                                    \
     }
+
+// Gives back what threads keep from one call to the next.
+extern "C" int attention_release() {
+#pragma omp parallel
+    room<bf16>() = {}, room<float>() = {};
+    return 0;
+}
+
 ATTENTION(bfloat16, bf16)
 ATTENTION(float32, float)

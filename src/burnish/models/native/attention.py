@@ -10,7 +10,7 @@ from torch import Tensor
 from burnish.models import native
 
 WIDEST = 512
-"""Most dimensions of a head that the kernels have room for."""
+"""Most dimensions of a head that the kernels have room for, as in attention.cpp."""
 
 
 class _Shape(ctypes.Structure):
@@ -19,10 +19,10 @@ class _Shape(ctypes.Structure):
                 ("scale", ctypes.c_float), ("window", ctypes.c_int64), ("softcap", ctypes.c_float))  # fmt: skip
 
 
-def fits(query: Tensor, value: Tensor) -> bool:
+def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether the kernels compute attention of these (1, H, T, D): on a CPU, of rows that can be read in pairs."""
     widths = (query.shape[-1], value.shape[-1])
-    fit = all(width % 2 == 0 and width <= WIDEST for width in widths)
+    fit = all(width % 2 == 0 and width <= WIDEST for width in widths) and query.dtype == key.dtype == value.dtype
     return query.device.type == "cpu" and fit and native.multiplies(query.dtype)
 
 

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 namespace c10 {
@@ -134,9 +136,39 @@ S* scratch(std::vector<S>& kept, int64_t size) {
     return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
 }
 
-// e to the power of x, for x below 4e6 in size: Cephes' polynomial, off by 2 units in the last place at most; zero
-// below -87.7 and infinite above 88.7. The bounds are those of the whole exponent: bounds of x make a compiler branch.
+// Memory may run out in any thread, but no exception may leave one, nor a function that was called from Python.
+class Tasks {
+public:
+    template <typename Work>
+    void run(const Work& work) {
+        try {
+            work();
+        } catch (const std::bad_alloc&) {
+            short_of_memory = true;
+        }
+    }
+    // After the threads have met: what they gave is worth nothing if one of them had no memory.
+    void finish() const {
+        if (short_of_memory) throw std::bad_alloc();
+    }
+    bool failed() const { return short_of_memory; }
+
+private:
+    std::atomic<bool> short_of_memory = false;
+};
+
+// What a kernel says to Python: whether memory ran out.
+template <typename Work>
+int told(const Work& work) {
+    Tasks all;
+    all.run(work);
+    return all.failed();
+}
+
+// e to the power of x, for x below 4e6: Cephes' polynomial, off by 2 units in the last place at most; zero below -87.7
+// and infinite above 88.7. The bounds are those of the whole exponent: near bounds of x make a compiler branch.
 inline float exponential(float x) {
+    x = std::max(x, -1e6f);  // beyond, what is left over would be no number
     const float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds to an integer
     const int32_t power = std::clamp(int32_t(whole), -127, 128);
     const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;

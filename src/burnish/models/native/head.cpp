@@ -1,5 +1,7 @@
 // The softmax over a vocabulary of which only a part's logits are there at a time.
 
+#include <omp.h>
+
 #include "common.h"
 
 namespace burnish {
@@ -30,10 +32,11 @@ template <typename S>
 void take_in(int64_t rows, int64_t width, S* raw, const int64_t* tokens, float* most, float* total, float* chosen,
              float* shrink, float scale, float softcap, int64_t learns) {
     const Bend bend{scale, softcap};
-#pragma omp parallel
+    const int64_t threads = omp_get_max_threads();
+    std::vector<float> room(threads * width);
+#pragma omp parallel num_threads(threads)
     {
-        std::vector<float> kept(width);
-        float* logits = kept.data();
+        float* logits = room.data() + omp_get_thread_num() * width;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; ++r) {
             S* row = raw + r * width;
@@ -64,10 +67,11 @@ template <typename S>
 void push(int64_t rows, int64_t width, S* raw, const int64_t* tokens, const float* normalizer, const float* given,
           float scale, float softcap) {
     const Bend bend{scale, softcap};
-#pragma omp parallel
+    const int64_t threads = omp_get_max_threads();
+    std::vector<float> room(threads * width);
+#pragma omp parallel num_threads(threads)
     {
-        std::vector<float> kept(width);
-        float* logits = kept.data();
+        float* logits = room.data() + omp_get_thread_num() * width;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; ++r) {
             S* row = raw + r * width;
@@ -86,15 +90,16 @@ void push(int64_t rows, int64_t width, S* raw, const int64_t* tokens, const floa
 
 using namespace burnish;
 
-#define HEAD(NAME, S)                                                                                                  \
-    extern "C" void head_take_in_##NAME(int64_t rows, int64_t width, S* raw, const int64_t* tokens, float* most,       \
-                                        float* total, float* chosen, float* shrink, float scale, float softcap,        \
-                                        int64_t learns) {                                                              \
-        take_in<S>(rows, width, raw, tokens, most, total, chosen, shrink, scale, softcap, learns);                     \
-    }                                                                                                                  \
-    extern "C" void head_push_##NAME(int64_t rows, int64_t width, S* raw, const int64_t* tokens,                       \
-                                     const float* normalizer, const float* given, float scale, float softcap) {        \
-        push<S>(rows, width, raw, tokens, normalizer, given, scale, softcap);                                          \
+#define HEAD(NAME, S)                                                                                            \
+    extern "C" int head_take_in_##NAME(int64_t rows, int64_t width, S* raw, const int64_t* tokens, float* most,  \
+                                       float* total, float* chosen, float* shrink, float scale, float softcap,   \
+                                       int64_t learns) {                                                         \
+        return told(                                                                                             \
+            [=] { take_in<S>(rows, width, raw, tokens, most, total, chosen, shrink, scale, softcap, learns); }); \
+    }                                                                                                            \
+    extern "C" int head_push_##NAME(int64_t rows, int64_t width, S* raw, const int64_t* tokens,                  \
+                                    const float* normalizer, const float* given, float scale, float softcap) {   \
+        return told([=] { push<S>(rows, width, raw, tokens, normalizer, given, scale, softcap); });              \
     }
 
 HEAD(bfloat16, bf16)

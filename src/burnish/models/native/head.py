@@ -16,8 +16,8 @@ def taken_in(raw: Tensor, tokens: Tensor, most: Tensor, total: Tensor, chosen: T
     if not _fits(raw, tokens):
         return None
     shrink = torch.empty_like(most)
-    native.call("head_take_in", raw.dtype, *raw.shape, raw, tokens, most, total, chosen, shrink, scale, softcap or 0.0,
-                int(learns))  # fmt: skip
+    native.call("head_take_in", raw.dtype, *raw.shape, raw, tokens, most, total, chosen, shrink, float(scale),
+                float(softcap or 0.0), int(learns))  # fmt: skip
     return most, total, chosen, shrink, raw
 
 
@@ -26,9 +26,11 @@ def pushed(raw: Tensor, tokens: Tensor, normalizer: Tensor, given: Tensor, scale
     """As `logprobs._pushed`, in the place of `raw`."""
     if sums or not _fits(raw, tokens):
         return None
-    native.call("head_push", raw.dtype, *raw.shape, raw, tokens, normalizer, given.contiguous(), scale, softcap or 0.0)
+    native.call("head_push", raw.dtype, *raw.shape, raw, tokens, normalizer, given.contiguous(), float(scale),
+                float(softcap or 0.0))  # fmt: skip
     return raw, given
 
 
 def _fits(raw: Tensor, tokens: Tensor) -> bool:
-    return raw.is_contiguous() and tokens.is_contiguous() and native.computes(raw)
+    fit = raw.is_contiguous() and tokens.is_contiguous() and tokens.dtype == torch.int64
+    return fit and native.computes(raw)

@@ -139,30 +139,30 @@ void rotate(int64_t tokens, int64_t heads, int64_t width, int64_t token_stride, 
 
 using namespace burnish;
 
-#define GATED(NAME, S, ACT, FUNCTION)                                                                                  \
-    extern "C" void gated_forward_##ACT##_##NAME(int64_t count, const S* gate, const S* up, S* y) {                    \
-        gated_forward<S, FUNCTION>(count, gate, up, y);                                                                \
-    }                                                                                                                  \
-    extern "C" void gated_backward_##ACT##_##NAME(int64_t count, const S* gate, const S* up, const S* grad,            \
-                                                  S* grad_gate, S* grad_up) {                                          \
-        gated_backward<S, FUNCTION>(count, gate, up, grad, grad_gate, grad_up);                                        \
+#define GATED(NAME, S, ACT, FUNCTION)                                                                      \
+    extern "C" int gated_forward_##ACT##_##NAME(int64_t count, const S* gate, const S* up, S* y) {         \
+        return told([=] { gated_forward<S, FUNCTION>(count, gate, up, y); });                              \
+    }                                                                                                      \
+    extern "C" int gated_backward_##ACT##_##NAME(int64_t count, const S* gate, const S* up, const S* grad, \
+                                                 S* grad_gate, S* grad_up) {                               \
+        return told([=] { gated_backward<S, FUNCTION>(count, gate, up, grad, grad_gate, grad_up); });      \
     }
 
-#define LAYERS(NAME, S)                                                                                                \
-    extern "C" void norm_forward_##NAME(int64_t rows, int64_t width, const S* x, const S* weight, float epsilon,       \
-                                        float offset, int64_t early, S* y, float* inverse) {                           \
-        norm_forward<S>(rows, width, x, weight, epsilon, offset, early, y, inverse);                                   \
-    }                                                                                                                  \
-    extern "C" void norm_backward_##NAME(int64_t rows, int64_t width, const S* x, const S* weight,                     \
-                                         const float* inverse, const S* grad, float offset, S* grad_x,                 \
-                                         S* grad_weight) {                                                             \
-        norm_backward<S>(rows, width, x, weight, inverse, grad, offset, grad_x, grad_weight);                          \
-    }                                                                                                                  \
-    extern "C" void rotate_##NAME(int64_t tokens, int64_t heads, int64_t width, int64_t token_stride,                  \
-                                  int64_t head_stride, const S* x, const S* cos, const S* sin, int64_t back, S* y) {   \
-        rotate<S>(tokens, heads, width, token_stride, head_stride, x, cos, sin, back, y);                              \
-    }                                                                                                                  \
-    GATED(NAME, S, silu, Silu)                                                                                         \
+#define LAYERS(NAME, S)                                                                                             \
+    extern "C" int norm_forward_##NAME(int64_t rows, int64_t width, const S* x, const S* weight, float epsilon,     \
+                                       float offset, int64_t early, S* y, float* inverse) {                         \
+        return told([=] { norm_forward<S>(rows, width, x, weight, epsilon, offset, early, y, inverse); });          \
+    }                                                                                                               \
+    extern "C" int norm_backward_##NAME(int64_t rows, int64_t width, const S* x, const S* weight,                   \
+                                        const float* inverse, const S* grad, float offset, S* grad_x,               \
+                                        S* grad_weight) {                                                           \
+        return told([=] { norm_backward<S>(rows, width, x, weight, inverse, grad, offset, grad_x, grad_weight); }); \
+    }                                                                                                               \
+    extern "C" int rotate_##NAME(int64_t tokens, int64_t heads, int64_t width, int64_t token_stride,                \
+                                 int64_t head_stride, const S* x, const S* cos, const S* sin, int64_t back, S* y) { \
+        return told([=] { rotate<S>(tokens, heads, width, token_stride, head_stride, x, cos, sin, back, y); });     \
+    }                                                                                                               \
+    GATED(NAME, S, silu, Silu)                                                                                      \
     GATED(NAME, S, gelu_tanh, GeluTanh)
 
 LAYERS(bfloat16, bf16)

@@ -75,27 +75,40 @@ void rows_of(const bf16* turned, int64_t count, int64_t terms, const bf16* panel
     }
 }
 
+// out (m x n) = left (k x m) turned over, times right (k x n).
+void gradient(int64_t m, int64_t k, int64_t n, const bf16* left, const bf16* right, bf16* out) {
+    const int64_t terms = pieces(k, STEP) * STEP, share = pieces(m, omp_get_max_threads());
+    const int64_t rows = pieces(pieces(share, pieces(share, MOST_ROWS)), 32) * 32;
+    bf16* panels = scratch(room().panels, pieces(n, COLUMNS) * COLUMNS * terms);
+    pack(right, k, terms, n, panels);
+    Tasks tasks;
+#pragma omp parallel
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t first = 0; first < m; first += rows)
+            tasks.run([&] {
+                const int64_t count = std::min(rows, m - first);
+                bf16 *turned = scratch(room().turned, rows * terms), *laced = scratch(room().laced, STEP * MOST_ROWS);
+                turn(left, k, terms, m, first, count, laced, turned);
+                rows_of(turned, count, terms, panels, n, out + first * n);
+            });
+        at::native::cpublas::brgemm_release(true);
+    }
+    tasks.finish();
+}
+
 }  // namespace
 }  // namespace burnish
 
 using namespace burnish;
 
-// out (m x n) = left (k x m) turned over, times right (k x n).
-extern "C" void linear_gradient_bfloat16(int64_t m, int64_t k, int64_t n, const bf16* left, const bf16* right,
-                                         bf16* out) {
-    const int64_t terms = pieces(k, STEP) * STEP, share = pieces(m, omp_get_max_threads());
-    const int64_t rows = pieces(pieces(share, pieces(share, MOST_ROWS)), 32) * 32;
-    bf16* panels = scratch(room().panels, pieces(n, COLUMNS) * COLUMNS * terms);
-    pack(right, k, terms, n, panels);
+extern "C" int linear_gradient_bfloat16(int64_t m, int64_t k, int64_t n, const bf16* left, const bf16* right,
+                                        bf16* out) {
+    return told([=] { gradient(m, k, n, left, right, out); });
+}
+
+extern "C" int linear_release() {
 #pragma omp parallel
-    {
-        bf16 *turned = scratch(room().turned, rows * terms), *laced = scratch(room().laced, STEP * MOST_ROWS);
-#pragma omp for schedule(dynamic)
-        for (int64_t first = 0; first < m; first += rows) {
-            const int64_t count = std::min(rows, m - first);
-            turn(left, k, terms, m, first, count, laced, turned);
-            rows_of(turned, count, terms, panels, n, out + first * n);
-        }
-        at::native::cpublas::brgemm_release(true);
-    }
+    room() = {};
+    return 0;
 }

@@ -8,15 +8,17 @@ namespace {
 constexpr int64_t PIECE = 1 << 14;
 
 struct Settings {
-    float rate, first, second, epsilon, decay, gradient_scale, first_correction, second_correction;
+    float first, second, epsilon, gradient_scale;
+    float kept;        // share of a weight that its decay leaves
+    float rate;        // over the first moment's correction
+    float root_scale;  // 1 / the second moment's correction, for a product is faster than a division
 };
 
 inline float moved(float weight, float grad, float& mean, float& square, const Settings& by) {
     grad *= by.gradient_scale;
     mean += (1.0f - by.first) * (grad - mean);
     square = by.second * square + (1.0f - by.second) * grad * grad;
-    const float root = std::sqrt(square / by.second_correction) + by.epsilon;
-    return weight * (1.0f - by.rate * by.decay) - by.rate / by.first_correction * mean / root;
+    return weight * by.kept - by.rate * mean / (std::sqrt(square * by.root_scale) + by.epsilon);
 }
 
 // One of the two bfloat16 numbers next to a number: the larger in size if its lower half and the noise overflow.
@@ -34,19 +36,20 @@ void step_split(int64_t count, const Settings by, bf16* weight, int16_t* below, 
 #pragma omp parallel for schedule(static)
     for (int64_t from = 0; from < count; from += noise.period) {
         const int64_t stop = std::min(from + noise.period, count);
+        const Settings own = by;  // which no store changes, as a compiler knows
+        const uint32_t *first = noise.values + noise.shift - from, *second = first + 2 * noise.period;
 #pragma omp simd
         for (int64_t i = from; i < stop; ++i) {
             const uint32_t held = (uint32_t(weight[i].bits) << 16) + uint32_t(int32_t(below[i]));
             float mean_now = wide(mean[i]), square_now = wide(square[i]);
             const uint32_t now =
-                std::bit_cast<uint32_t>(moved(std::bit_cast<float>(held), wide(grad[i]), mean_now, square_now, by));
+                std::bit_cast<uint32_t>(moved(std::bit_cast<float>(held), wide(grad[i]), mean_now, square_now, own));
             const int16_t low = int16_t(now & 0xffff);
             below[i] = low;
             weight[i].bits = uint16_t((now - uint32_t(int32_t(low))) >> 16);
             if constexpr (std::is_same_v<Moment, bf16>) {
-                const int64_t place = noise.shift + i - from;
-                mean[i] = cut(mean_now, noise.values[place]);
-                square[i] = cut(square_now, noise.values[2 * noise.period + place]);
+                mean[i] = cut(mean_now, first[i]);
+                square[i] = cut(square_now, second[i]);
             } else {
                 mean[i] = mean_now;
                 square[i] = square_now;

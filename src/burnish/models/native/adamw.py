@@ -12,8 +12,8 @@ from burnish.models import native
 
 
 class _By(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_float) for name in ("rate", "first", "second", "epsilon", "decay", "share",
-                                                         "first_correction", "second_correction"))  # fmt: skip
+    _fields_ = tuple((name, ctypes.c_float) for name in ("first", "second", "epsilon", "share", "kept", "rate",
+                                                         "root_scale"))  # fmt: skip
 
 
 def fits(weight: Tensor) -> bool:
@@ -33,7 +33,8 @@ def step(master: Sequence[Tensor], grad: Tensor, state: dict[str, Tensor], *, ra
     """
     state["step"] += 1
     count = float(state["step"])
-    by = _By(rate, *betas, epsilon, decay, share, 1 - betas[0] ** count, 1 - betas[1] ** count)
+    corrections = [1 - beta**count for beta in betas]
+    by = _By(*betas, epsilon, share, 1 - rate * decay, rate / corrections[0], 1 / corrections[1])
     grad = grad.to(master[0].dtype).contiguous()
     moments = (state["exp_avg"], state["exp_avg_sq"])
     narrow = moments[0].dtype == torch.bfloat16

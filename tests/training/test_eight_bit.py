@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.training.eight_bit import BLOCK, AdamW8bit, _read, _write
+from burnish.training.eight_bit import BLOCK, FIRST, SECOND, AdamW8bit, _read, _write
 
 GROUP: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}
 
@@ -52,14 +52,14 @@ def test_moments_take_two_bytes_a_parameter() -> None:
     assert sum(value.numel() * value.element_size() for value in held) < 2.05 * weight.numel()
 
 
-@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize("name", [FIRST, SECOND])
 def test_codes_keep_the_mean(name: str) -> None:
     """The same values, rounded by much noise, are themselves on average; zero stays zero."""
     values = torch.linspace(0, 1, BLOCK).pow(2) * 1e-3
-    if name == "first":
+    if name == FIRST:
         values[::2] *= -1
     draw = torch.Generator().manual_seed(0)
-    kind = torch.int8 if name == "first" else torch.uint8
+    kind = torch.int8 if name == FIRST else torch.uint8
     state = {name: torch.zeros(1, BLOCK, dtype=kind), f"{name}_scale": torch.zeros(1, 1)}
     total = torch.zeros(BLOCK)
     for _ in range(2000):

@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.rng import seed_for
+from burnish.training.moments import NAMES, PERIOD, noise_of
 
 BLOCK = 256
 """Values that share a scale."""
 SMALL = 4096
 """Tensors with fewer values keep their moments in fp32."""
 PART = {"cpu": 1 << 16, "other": 1 << 24}
-"""Values that are unpacked at once, few enough for a CPU's caches. All parts of a tensor are rounded by one noise."""
-MOST = {"first": 127, "second": 255}
+"""Values that are unpacked at once, few enough for a CPU's caches."""
+FIRST, SECOND = NAMES
+MOST = {FIRST: 127, SECOND: 255}
 """Largest code of each moment; the first has a sign."""
-_KIND = {"first": torch.int8, "second": torch.uint8}
+_KIND = {FIRST: torch.int8, SECOND: torch.uint8}
 
 
 class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
@@ -34,36 +35,41 @@ class AdamW8bit(torch.optim.Optimizer):  # type: ignore[misc]
         super().__init__(groups, {"betas": betas, "eps": eps, "lr": 0.0, "weight_decay": 0.0})
         for group in self.param_groups:
             for parameter in group["params"]:
-                self.state[parameter] = {"step": 0, **_zeros("first", parameter), **_zeros("second", parameter)}
+                self.state[parameter] = {"step": 0, **_zeros(FIRST, parameter), **_zeros(SECOND, parameter)}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One update of every tensor that has a gradient."""
         for group in self.param_groups:
-            for number, parameter in enumerate(group["params"]):
+            for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group, number)
+                    self._update(parameter, group)
 
-    def _update(self, parameter: Tensor, group: dict[str, Any], number: int) -> None:
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         state["step"] += 1
-        draw = torch.Generator(parameter.device).manual_seed(seed_for(0, "adamw8bit", state["step"], number))
         values, grad = parameter.view(-1), parameter.grad.reshape(-1)
         size = PART.get(parameter.device.type, PART["other"])
-        noise = torch.rand(-(-min(size, len(values)) // BLOCK), BLOCK, generator=draw, device=parameter.device)
+        noise = _noise(state["step"], min(size, len(values)), parameter.device)
         for start in range(0, len(values), size):
             self._part(values[start : start + size], grad[start : start + size], start, state, group, noise)
 
     def _part(self, values: Tensor, grad: Tensor, start: int, state: dict[str, Any], group: dict[str, Any],
               noise: Tensor) -> None:  # fmt: skip
         (b1, b2), count = group["betas"], state["step"]
-        first = _read(state, "first", start, len(values)).lerp_(grad, 1 - b1)
-        second = _read(state, "second", start, len(values)).mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        _write(state, "first", start, first, noise)
-        _write(state, "second", start, second, noise)
+        first = _read(state, FIRST, start, len(values)).lerp_(grad, 1 - b1)
+        second = _read(state, SECOND, start, len(values)).mul_(b2).addcmul_(grad, grad, value=1 - b2)
+        _write(state, FIRST, start, first, noise[0])
+        _write(state, SECOND, start, second, noise[1])
         values.mul_(1 - group["lr"] * group["weight_decay"])
         root = second.div_(1 - b2**count).sqrt_().add_(group["eps"])
         values.addcdiv_(first, root, value=-group["lr"] / (1 - b1**count))
+
+
+def _noise(update: int, count: int, device: torch.device) -> Tensor:
+    """For each moment numbers below 1 for so many values (2, blocks, BLOCK), the same ones for every tensor."""
+    period = noise_of(update)[:, :PERIOD].to(device) * 2.0**-16
+    return period.repeat(1, -(-count // PERIOD)).view(2, -1, BLOCK)
 
 
 def _zeros(name: str, parameter: Tensor) -> dict[str, Tensor]:
@@ -83,7 +89,7 @@ def _read(state: dict[str, Any], name: str, start: int, count: int) -> Tensor:
     blocks = slice(start // BLOCK, -(-(start + count) // BLOCK))
     codes = state[name][blocks].float().mul_(1 / MOST[name])
     values = codes.square().square_().mul_(state[f"{name}_scale"][blocks])
-    values = values.copysign_(codes) if name == "first" else values
+    values = values.copysign_(codes) if name == FIRST else values
     return values.view(-1)[:count]
 
 
@@ -99,8 +105,8 @@ def _write(state: dict[str, Any], name: str, start: int, values: Tensor, noise: 
     below = share.sqrt().sqrt_().mul_(most).floor_().clamp_(max=most - 1)
     low, high = below.div(most).square_().square_(), below.add(1).div_(most).square_().square_()
     codes = below.add_(noise[: len(share)] * (high - low) < share - low)
-    if name == "second":  # of zero under a first moment that is not, it would make a step of any size
+    if name == SECOND:  # of zero under a first moment that is not, it would make a step of any size
         codes = codes.clamp_(min=1)
     blocks = slice(start // BLOCK, start // BLOCK + len(padded))
-    state[name][blocks] = (codes.copysign_(padded) if name == "first" else codes).to(state[name].dtype)
+    state[name][blocks] = (codes.copysign_(padded) if name == FIRST else codes).to(state[name].dtype)
     state[f"{name}_scale"][blocks] = scale

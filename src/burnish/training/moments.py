@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -69,9 +70,10 @@ class Moments:
             states[number].update(self.of(number))
 
 
+@lru_cache(maxsize=2)
 def noise_of(update: int) -> Tensor:
     """What is added to the lower halves of fp32 numbers, for each moment, before they are cut off: 2 x two periods,
-    int32, so that a period from anywhere in the first lies in one piece."""
+    int32, so that a period from anywhere in the first lies in one piece. Not to be written to."""
     draw = torch.Generator().manual_seed(seed_for(0, "moments", update))
     made = torch.randint(0, 1 << 16, (len(NAMES), PERIOD), generator=draw, dtype=torch.int32)
     return made.repeat(1, 2)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
-PART = {"cpu": 1 << 23, "cuda": 1 << 26}
+PART = {"cpu": 1 << 23, "cuda": 1 << 25}
 """Parameters that are updated at once, or one that is larger, by kind of device."""
 MOMENT_BYTES = {"adamw": 4, "adamw32bit": 8, "adamw8bit": 2, "muon": 4}
 """What an optimiser holds of a bfloat16 parameter, beside its master."""
@@ -134,7 +134,7 @@ class MasterOptimizer:
         states = {master: state for optimizer in self._inner for master, state in optimizer.state.items()}
         self._states = [states[master] for master in self.masters.tensors]
         self._updates = 0
-        self._fused = kinds.keys() <= {"adamw", "adamw32bit"} and all(
+        self._fused = "muon" not in kinds and all(
             adamw.fits(one) and not sharding.is_part(one) for one in self.parameters
         )
         self._places = {id(master): number for number, master in enumerate(self.masters.tensors)}

@@ -76,7 +76,7 @@ query = torch.randn(1, 8, 100_000, 32)
 tree_attention(query[:, :, :10], query[:, :, :10], query[:, :, :10], torch.tensor([[0, 10, 0, -1]]), 1.0, 8, 0.0)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limits = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20), limits[1]))  # the output takes 100 MB, the tiles as much again
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20), limits[1]))  # output 100 MB, tiles as much
 try:
     tree_attention(query, query, query, table, 1.0, 8, 0.0)
 except RuntimeError as error:

@@ -27,9 +27,9 @@ def step(master: Sequence[Tensor], grad: Tensor, state: dict[str, Tensor], *, ra
 
     Args:
         master: the fp32 weight, or the bfloat16 one and the 16 bits below it. grad: in the weight's dtype.
-        state: torch's of AdamW: step, exp_avg, exp_avg_sq, the moments in fp32 or, of a bfloat16 weight, in bfloat16.
-        share: what the gradient is multiplied by first. noise: for bfloat16 moments (training/moments.py), 2 x two
-        periods; shift: where in it the weight begins.
+        state: torch's of AdamW: step, exp_avg, exp_avg_sq, the moments in fp32, in bfloat16 or in codes of one byte
+        (training/eight_bit.py). share: what the gradient is multiplied by first. noise: what other moments than fp32
+        are rounded by (training/moments.py), 2 x two periods; shift: where in it those of bfloat16 begin.
     """
     state["step"] += 1
     count = float(state["step"])
@@ -37,7 +37,10 @@ def step(master: Sequence[Tensor], grad: Tensor, state: dict[str, Tensor], *, ra
     by = _By(*betas, epsilon, share, 1 - rate * decay, rate / corrections[0], 1 / corrections[1])
     grad = grad.to(master[0].dtype).contiguous()
     moments = (state["exp_avg"], state["exp_avg_sq"])
-    narrow = moments[0].dtype == torch.bfloat16
-    rounding = (noise, noise.shape[1] // 2, shift) if narrow else ()
-    native.call("adamw_narrow" if narrow else "adamw", master[0].dtype, ctypes.byref(by), grad.numel(), *master, grad,
-                *moments, *rounding)  # fmt: skip
+    name, period = "adamw", noise.shape[1] // 2
+    rest: tuple[Tensor | int, ...] = ()
+    if moments[0].dtype == torch.bfloat16:
+        name, rest = "adamw_narrow", (noise, period, shift)
+    elif "exp_avg_scale" in state:
+        name, rest = "adamw_coded", (state["exp_avg_scale"], state["exp_avg_sq_scale"], noise, period)
+    native.call(name, master[0].dtype, ctypes.byref(by), grad.numel(), *master, grad, *moments, *rest)

@@ -23,6 +23,7 @@ from training import measure
 
 SETTINGS: dict[str, list[str]] = {
     "all weights": [],
+    "all weights, adamw32bit": ["--optimizer", "adamw32bit"],
     "all weights, adamw8bit": ["--optimizer", "adamw8bit"],
     "all weights, checkpointing": ["--checkpointing"],
     "LoRA, rank 4": ["--lora", "4"],

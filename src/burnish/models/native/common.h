@@ -166,9 +166,10 @@ int told(const Work& work) {
 }
 
 // e to the power of x, for x below 4e6: Cephes' polynomial, off by 2 units in the last place at most; zero below -87.7
-// and infinite above 88.7. The bounds are those of the whole exponent: near bounds of x make a compiler branch.
+// and infinite above 88.7. The bounds are those of the whole exponent: near bounds of x make a compiler branch. Below
+// -1e6, where the rest would be no number, x is of no matter.
 inline float exponential(float x) {
-    x = std::max(x, -1e6f);  // beyond, what is left over would be no number
+    x = std::max(x, -1e6f);
     const float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds to an integer
     const int32_t power = std::clamp(int32_t(whole), -127, 128);
     const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;

@@ -60,6 +60,16 @@ def test_they_are_opened_as_fp32_and_closed_again() -> None:
     assert held.of(2)[NAMES[1]].data_ptr() == states[2][NAMES[1]].data_ptr()
 
 
+def test_a_part_without_values_has_moments_of_the_same_kind() -> None:
+    """What a process holds of a weight that has fewer rows than there are processes."""
+    held = Moments([torch.zeros(0, 8), torch.zeros(3)], {0, 1})
+    states = [held.of(0), held.of(1)]
+    assert [one.dtype for one in states[0].values()] == [torch.bfloat16] * 2 and states[0][NAMES[0]].shape == (0, 8)
+    with held.opened([0, 1], states, held.spaces(torch.empty(3)), update=1):
+        assert states[0][NAMES[0]].dtype == torch.float32
+    assert states[0][NAMES[1]].dtype == torch.bfloat16
+
+
 def test_where_a_part_begins_does_not_matter_to_the_noise() -> None:
     found = []
     for parts in ([[0, 1, 2]], [[0], [1], [2]], [[0, 1], [2]]):

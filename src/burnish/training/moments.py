@@ -29,7 +29,7 @@ class Moments:
 
     def __init__(self, weights: Sequence[Tensor], held: Collection[int]) -> None:
         """Zeros for those of the weights whose numbers are `held`."""
-        self._shapes = [weight.shape for weight in weights]
+        self._shapes, self._numbers = [weight.shape for weight in weights], held
         self._starts = [0, *accumulate(one.numel() if number in held else 0 for number, one in enumerate(weights))]
         device = weights[0].device if weights else None
         self._flat = [torch.zeros(self._starts[-1], dtype=torch.bfloat16, device=device) for _ in NAMES]
@@ -38,7 +38,7 @@ class Moments:
         """The moments of a weight, uncopied; none if they are not held here."""
         start, stop = self._starts[number : number + 2]
         return {name: flat[start:stop].view(self._shapes[number])
-                for name, flat in zip(NAMES, self._flat, strict=True) if stop > start}  # fmt: skip
+                for name, flat in zip(NAMES, self._flat, strict=True) if number in self._numbers}  # fmt: skip
 
     def shift(self, number: int) -> int:
         """Where in a period of the noise a weight's first value is."""
@@ -46,7 +46,7 @@ class Moments:
 
     def spaces(self, like: Tensor) -> list[Tensor]:
         """Memory for both fp32 moments of a part whose fp32 values take as much as `like`."""
-        return [torch.empty_like(like) for _ in NAMES] if self._starts[-1] else []
+        return [torch.empty_like(like) for _ in NAMES] if self._numbers else []
 
     @contextmanager
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -60,7 +60,7 @@ class Moments:
             values.copy_(narrow)
             for number in numbers:
                 start, stop = (place - first for place in self._starts[number : number + 2])
-                if stop > start:
+                if number in self._numbers:
                     states[number][name] = values[start:stop].view(self._shapes[number])
         yield
         noise = noise_of(update)[:, self.shift(numbers[0]) :]

@@ -71,8 +71,8 @@ def train(
         check: called with every step's number and metrics; may raise.
         dropout: whether the model's own dropout is active.
     Raises:
-        TrainingError: there is nothing to learn from, a row exceeds the context, a loss is not finite, or one row does
-        not fit the memory.
+        TrainingError: there is nothing to learn from, a row exceeds the context, a loss or a gradient is not finite, or
+        one row does not fit the memory.
     """
     check_any(len(lengths))
     check_lengths(lengths, lm.context)
@@ -85,6 +85,7 @@ def train(
                     optimization.shuffle)  # fmt: skip
     with (
         hardware.freed_memory_kept(),
+        native.released(),
         fused_layers(lm.model, not optimization.compile),  # a compiler fuses for itself
         compiled_layers(lm.model, optimization.compile),
         gradients_by_row(lm.model, not optimization.shard) as add_rows,
@@ -107,7 +108,6 @@ def train(
                 watcher.look(step)
                 lm.model.train(dropout)
         result = keeper.finish()
-    native.release()
     lm.model.eval()
     if optimization.checkpointing:
         lm.model.gradient_checkpointing_disable()

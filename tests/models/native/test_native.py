@@ -106,7 +106,9 @@ def test_a_compiler_that_fails_is_reported_and_torch_does_the_work(
     assert not native.computes(torch.zeros(2))
 
 
-@pytest.mark.parametrize(("name", "value"), [("BURNISH_NATIVE", "0"), ("CXX", "no-such-compiler")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("BURNISH_NATIVE", "0"), ("CXX", "no-such-compiler"), ("CXX", " "), ("CXX", "g++ '")]
+)
 def test_without_them_nothing_is_built(name: str, value: str, afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     assert native.library() is None and not afresh.exists()

@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ def library() -> ctypes.CDLL | None:
 
 def _compiler() -> list[str] | None:
     """The command of the compiler, if it is there: `CXX` may name one with arguments or behind a cache."""
-    command = shlex.split(os.environ.get("CXX") or "g++")
-    found = shutil.which(command[0])
+    try:
+        command = shlex.split(os.environ.get("CXX") or "g++")
+    except ValueError:  # a quote without its other one
+        return None
+    found = shutil.which(command[0]) if command else None
     return None if found is None else [found, *command[1:]]
 
 
@@ -64,8 +68,7 @@ def _loaded(compiler: list[str]) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(built))
     except OSError:  # what a machine that lost its power left of it
-        built.unlink()
-        return ctypes.CDLL(str(_built(compiler)))
+        return ctypes.CDLL(str(_built(compiler, again=True)))
 
 
 def _why_not() -> str | None:
@@ -84,8 +87,8 @@ def describe() -> str:
     return "torch's alone: the compiler failed" if library() is None else "compiled for this CPU"
 
 
-def _built(compiler: list[str]) -> Path:
-    """The shared object of these sources, this compiler, torch and CPU; compiled if it is not there yet."""
+def _built(compiler: list[str], again: bool = False) -> Path:
+    """The shared object of these sources, this compiler, torch and CPU; compiled if it is not there yet, or `again`."""
     sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.suffix in (".h", ".cpp")}
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
     known = [*compiler, version, torch.__version__, *FLAGS, *sorted(hardware.cpu_flags()), *sources]
@@ -94,7 +97,7 @@ def _built(compiler: list[str]) -> Path:
         digest.update(text)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
     target = folder / f"native-{digest.hexdigest()[:16]}.so"
-    if not target.exists():
+    if again or not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         note("compiling kernels for this CPU, a few seconds; they are kept for later runs")
         with tempfile.TemporaryDirectory(dir=folder) as there:
@@ -130,10 +133,20 @@ def computes(like: Tensor) -> bool:
 def call(name: str, kind: torch.dtype, *arguments: Any) -> None:
     """Call a kernel for a number format; tensors are handed as addresses, int as int64 and float as fp32.
 
-    Raises RuntimeError when memory runs out.
+    Raises RuntimeError when memory runs out, or torch's products fail.
     """
-    if getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments)):
-        raise RuntimeError(f"the kernel {name} can't allocate memory")
+    if trouble := getattr(library(), f"{name}_{KINDS[kind]}")(*map(_handed, arguments)):
+        reason = "can't allocate memory" if trouble == 1 else "failed"
+        raise RuntimeError(f"the kernel {name} {reason}")
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Give back at the end what memory kernels keep from one call to the next."""
+    try:
+        yield
+    finally:
+        release()
 
 
 def release() -> None:

@@ -136,7 +136,8 @@ S* scratch(std::vector<S>& kept, int64_t size) {
     return kept.data() + ((address + 63) / 64 * 64 - address) / sizeof(S);
 }
 
-// Memory may run out in any thread, but no exception may leave one, nor a function that was called from Python.
+// Memory may run out in any thread, or a product of torch fail, but no exception may leave one, nor a function that was
+// called from Python.
 class Tasks {
 public:
     template <typename Work>
@@ -144,25 +145,29 @@ public:
         try {
             work();
         } catch (const std::bad_alloc&) {
-            short_of_memory = true;
+            trouble = SHORT_OF_MEMORY;
+        } catch (...) {
+            trouble = OTHER;
         }
     }
-    // After the threads have met: what they gave is worth nothing if one of them had no memory.
+    // After the threads have met: what they gave is worth nothing if one of them failed.
     void finish() const {
-        if (short_of_memory) throw std::bad_alloc();
+        if (trouble == SHORT_OF_MEMORY) throw std::bad_alloc();
+        if (trouble) throw trouble.load();
     }
-    bool failed() const { return short_of_memory; }
+    int found() const { return trouble; }
 
 private:
-    std::atomic<bool> short_of_memory = false;
+    enum { NONE, SHORT_OF_MEMORY, OTHER };
+    std::atomic<int> trouble = NONE;
 };
 
-// What a kernel says to Python: whether memory ran out.
+// What a kernel says to Python: 0, 1 when memory ran out, 2 when something else failed.
 template <typename Work>
 int told(const Work& work) {
     Tasks all;
     all.run(work);
-    return all.failed();
+    return all.found();
 }
 
 // e to the power of x, for x below 4e6: Cephes' polynomial, off by 2 units in the last place at most; zero below -87.7

@@ -12,7 +12,10 @@ from transformers import AutoModelForCausalLM
 import tiny
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora, attach, fold
+from burnish.models.chat import Rendered
+from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel, load_model
+from burnish.models.logprobs import head_of, token_logprobs
 
 IDS = torch.arange(10, 30)[None]
 
@@ -107,6 +110,33 @@ def test_a_start_of_another_kind_is_saved_and_folded_exactly(kind: str, tied: bo
     whole = load_model(tmp_path / "whole", dtype="float32")
     assert torch.allclose(logits(whole), after, atol=1e-4)
     assert bool(whole.config.tie_word_embeddings) == tied
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_an_adapter_on_the_head_learns_and_is_folded(kind: str, tied: bool, tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model(kind, tmp_path / "base", tie_word_embeddings=tied), dtype="float32")
+    lm = stirred(attach(base, Lora(rank=4, targets=["q_proj", "lm_head"]), seed=0))
+    lm.model.train()
+    row = Rendered(tuple(IDS[0].tolist()), (0.0,) * 9 + (1.0,) * 11, ())
+    expected = lm.model(input_ids=IDS).logits.log_softmax(-1)[0, range(8, 19), IDS[0, 9:]]
+    found = token_logprobs(lm.model, lay_out([row], "cpu", trees=True))
+    assert torch.allclose(found, expected, atol=1e-4)
+    learned = [value for name, value in lm.model.named_parameters() if "lora_" in name]
+    plain, mine = (torch.autograd.grad(values.sum(), learned) for values in (expected, found))
+    assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-4) and a.norm() > 0 for a, b in zip(plain, mine, strict=True))
+    after = logits(lm)
+    fold(lm).save(tmp_path / "whole")
+    whole = load_model(tmp_path / "whole", dtype="float32")
+    assert torch.allclose(logits(whole), after, atol=1e-4)
+    assert not whole.config.tie_word_embeddings  # an adapter on one of the two makes them two
+
+
+def test_an_adapter_on_the_head_that_cannot_be_computed_is_an_error(tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model("llama", tmp_path), dtype="float32")
+    lm = attach(base, Lora(rank=4, targets=["lm_head"], dora=True), seed=0)
+    with pytest.raises(ModelError, match="head has an adapter that is not plain LoRA"):
+        head_of(lm.model)
 
 
 def test_four_bits_hold_the_frozen_matrices(tmp_path: Path) -> None:

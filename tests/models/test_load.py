@@ -16,7 +16,7 @@ from burnish.errors import ModelError
 from burnish.models import locate as locating
 from burnish.models.adapters import Lora, attach
 from burnish.models.load import check, load_model, load_tokenizer
-from burnish.models.locate import fingerprint, locate, size_of
+from burnish.models.locate import fingerprint, locate, size_of, unknown_targets
 
 
 @pytest.fixture
@@ -225,3 +225,17 @@ def test_sizes_are_read_from_headers(folder: Path) -> None:
     assert size is not None and (size.layers, size.bytes) == (2, 4 * size.parameters)
     assert size.parameters == parameters
     assert size_of("./nowhere") is None
+
+
+def test_names_that_no_matrix_has_are_known_from_the_files(folder: Path) -> None:
+    assert unknown_targets(str(folder), ["q_proj", "mlp.gate_proj", "lm_head"]) == []
+    assert unknown_targets(str(folder), ["q_proj", "v_porj", "proj"]) == ["v_porj", "proj"]
+    assert unknown_targets(str(folder), "all-linear") == unknown_targets("someone/tiny", ["q_porj"]) == []
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_an_adapter_is_loaded_in_the_models_number_format(kind: str, folder: Path, tmp_path: Path) -> None:
+    attach(load_model(folder, dtype=kind), Lora(rank=2), seed=0).save(tmp_path / "adapter")
+    lm = load_model(tmp_path / "adapter", dtype=kind, train_adapter=True)
+    found = {value.dtype for name, value in lm.model.named_parameters() if "lora_" in name}
+    assert found == {getattr(torch, kind)}

@@ -58,7 +58,8 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     """
     if hasattr(lm.model, "peft_config"):
         (settings,) = lm.model.peft_config.values()
-        note(f"the adapter of {lm.source.ref} is trained on, with its own rank {settings.r}")
+        note(f"the adapter of {lm.source.ref} is trained on as it was made: rank {settings.r}, alpha"
+             f" {settings.lora_alpha:g}, dropout {settings.lora_dropout:g}; what `lora` says is not used")  # fmt: skip
         return lm
     import torch
     from peft import LoraConfig, get_peft_model
@@ -113,10 +114,22 @@ def fold(lm: LanguageModel) -> LanguageModel:
         return lm
     import torch
 
-    model = copy.deepcopy(lm.model).to(torch.float32).merge_and_unload().requires_grad_(True)
+    model = copy.deepcopy(lm.model).to(torch.float32)
+    _part_tied(model)
+    model = model.merge_and_unload().requires_grad_(True)
     config = model.config.get_text_config()
-    parts = [model.get_input_embeddings(), model.get_output_embeddings()]
-    if getattr(config, "tie_word_embeddings", False) and not torch.equal(*(part.weight for part in parts)):
+    weights = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part]
+    if getattr(config, "tie_word_embeddings", False) and len(weights) == 2 and not torch.equal(*weights):
         # An adapter trained one of the two: tied again, the other would be lost.
         model.config.tie_word_embeddings = config.tie_word_embeddings = False
     return replace(lm, model=model.to(getattr(torch, lm.dtype)), source=lm.source.weights)
+
+
+def _part_tied(model: Any) -> None:
+    """Make embeddings and head two matrices where one of them has an adapter, which would be added to both."""
+    import torch
+
+    parts = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings, head = (getattr(part, "base_layer", part) for part in parts)
+    if head and any(hasattr(part, "base_layer") for part in parts) and head.weight is embeddings.weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())

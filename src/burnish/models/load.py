@@ -123,7 +123,17 @@ class LanguageModel:
 
     @property
     def parameters(self) -> int:
-        return sum(weight.numel() for weight in self.model.parameters())
+        return sum(map(_numbers, self.model.parameters()))
+
+    @property
+    def operations(self) -> int:
+        """Of a training step for a token: 2 a weight forward, 2 for the hidden states backward, 2 for weights that
+        learn. Rows of an embedding are looked up, which is none."""
+        embedding, head = self.model.get_input_embeddings().weight, self.model.get_output_embeddings()
+        idle = 0 if head is not None and head.weight is embedding else _numbers(embedding)
+        every = sum(_numbers(weight) * (6 if weight.requires_grad else 4)
+                    for name, weight in self.model.named_parameters() if "original_module" not in name)  # fmt: skip
+        return every - idle * (6 if embedding.requires_grad else 4)
 
     def save(self, folder: Path, max_shard: str = "4GB") -> None:
         """Write safetensors, tokenizer, chat template and generation settings; of a PEFT model the adapter alone."""
@@ -138,6 +148,11 @@ class LanguageModel:
             write_pedigree(folder, base)
         if self.source.trusted:
             (folder / TRUSTED).write_text(f"made from {self.source.ref}, whose own code may run\n", encoding="utf-8")
+
+
+def _numbers(weight: Any) -> int:
+    """How many numbers a tensor holds, of which two may be in a byte (four bits)."""
+    return int(weight.numel()) * (2 if hasattr(weight, "quant_state") else 1)
 
 
 def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", train_adapter: bool = False,
@@ -194,7 +209,8 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
         if source.adapter:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter)
+            model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
+                                              autocast_adapter_dtype=False)  # fmt: skip
     except Exception as error:
         hint = _trust_hint(error, source) or "`burnish doctor` shows the versions installed"
         raise ModelError(f"the model cannot be loaded: {short(error)}", where=source.name, hint=hint) from error

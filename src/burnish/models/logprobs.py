@@ -8,7 +8,7 @@ once. The products run in the model's dtype (bf16 has matrix instructions), the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, ParamSpec
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from burnish.errors import ModelError
 from burnish.models.attention import masks_of, trees
 from burnish.models.kernels import extra_rows, few_kernels
 from burnish.models.layout import Batch, Tree
@@ -38,19 +39,50 @@ class Head:
     """How hidden states become logits: matrix, bias, and the scalings that some families put behind it."""
 
     weight: Tensor
+    """(V, S) for states of S numbers: the hidden ones, and what adapters on the head make of them."""
     bias: Tensor | None
     scale: float
     """Logits are multiplied by it (Cohere's logit_scale, 1 / Granite's logits_scaling)."""
     softcap: float | None
     """cap * tanh(logits / cap), Gemma 2's final soft-capping."""
+    adapters: Sequence[Callable[[Tensor], Tensor]] = ()
+    """What adapters multiply by the last columns of the matrix, from hidden states."""
+
+    def states(self, hidden: Tensor) -> Tensor:
+        """What the matrix is applied to (N, S), from hidden states (N, H)."""
+        hidden = hidden.to(self.weight.dtype)
+        return torch.cat([hidden, *(adapter(hidden) for adapter in self.adapters)], -1) if self.adapters else hidden
 
 
 def head_of(model: Any) -> Head:
-    """The head of a causal language model, adapters around it included in what transformers exposes."""
+    """The head of a causal language model, with its low-rank adapters: W h + B A h = [W B] [h; A h].
+
+    Raises ModelError for adapters of another kind.
+    """
     layer = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return Head(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+    names = _adapters_on(layer)
+    weight = torch.cat([layer.weight, *(layer.lora_B[name].weight for name in names)], 1) if names else layer.weight
+    return Head(weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None),
+                [partial(_adapted_states, layer, name) for name in names])  # fmt: skip
+
+
+def _adapters_on(layer: Any) -> list[str]:
+    """The names of the adapters that change what a layer gives."""
+    if not hasattr(layer, "base_layer") or layer.disable_adapters or layer.merged:
+        return []
+    if not hasattr(layer, "lora_A") or layer.lora_variant or any(layer.lora_bias.values()):
+        raise ModelError("the head has an adapter that is not plain LoRA", where=type(layer).__name__,
+                         hint="train the head whole (`also: [head]`), or leave it out of the targets")  # fmt: skip
+    return [name for name in layer.active_adapters if name in layer.lora_A]
+
+
+def _adapted_states(layer: Any, name: str, hidden: Tensor) -> Tensor:
+    down = layer.lora_A[name]
+    inner = down(layer.lora_dropout[name](hidden.to(down.weight.dtype)))
+    found: Tensor = inner.mul(layer.scaling[name]).to(hidden.dtype)
+    return found
 
 
 def backbone_of(model: Any) -> Any:
@@ -116,7 +148,7 @@ def _over_trees(backbone: Any, ids: Tensor, positions: Tensor, segments: Tensor)
 
 def head_logprobs(hidden: Tensor, tokens: Tensor, head: Head) -> Tensor:
     """Log-probability of tokens (N,) under the head applied to hidden states (N, H); fp32 (N,)."""
-    rows = len(tokens)
+    rows, hidden = len(tokens), head.states(hidden)
     if more := extra_rows(rows, head.weight):
         hidden, tokens = pad(hidden, (0, 0, 0, more)), pad(tokens, (0, more))
     result: Tensor = _HeadLogprobs.apply(hidden, head.weight, head.bias, tokens, head, torch.is_grad_enabled())
@@ -148,7 +180,7 @@ def head_pairs(losses: Losses, hidden: Tensor, head: Head, other: Tensor, other_
 
 def logits_of(hidden: Tensor, head: Head) -> Tensor:
     """Logits in fp32 (N, V) of hidden states (N, H)."""
-    raw = torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias)
+    raw = torch.nn.functional.linear(head.states(hidden), head.weight, head.bias)
     return _finish(raw, head.scale, head.softcap)
 
 
@@ -241,12 +273,12 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, head: Head, learns: bool
                 ) -> Tensor:  # fmt: skip
-        states, settings = hidden.to(weight.dtype), (head.scale, head.softcap)
+        settings = (head.scale, head.softcap)
         most = torch.full(tokens.shape, -torch.inf, device=hidden.device)
         total, chosen = torch.zeros_like(most), torch.zeros_like(most)
         ctx.once = learns and not any(ctx.needs_input_grad[1:3])
         pull = torch.zeros(hidden.shape, device=hidden.device) if ctx.once else None
-        for low, _, part, raw in _parts(states, head):
+        for low, _, part, raw in _parts(hidden, head):
             most, total, chosen, shrink, parts = _taken_in(raw, tokens - low, most, total, chosen, *settings, ctx.once)
             if pull is not None:
                 pull.mul_(shrink[:, None]).add_(parts @ part)
@@ -265,15 +297,15 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
             (slopes,) = ctx.saved_tensors
             return slopes * given[:, None].to(slopes.dtype), None, None, None, None, None
         hidden, weight, tokens, normalizer, *rest = ctx.saved_tensors
-        states, head = hidden.to(weight.dtype), replace(ctx.head, weight=weight, bias=rest[0] if rest else None)
+        head = replace(ctx.head, weight=weight, bias=rest[0] if rest else None)
         grad_hidden = torch.zeros(hidden.shape, device=hidden.device)
         grad_weight = torch.empty_like(weight)
         grad_bias = torch.empty_like(rest[0]) if rest else None
-        for low, high, part, raw in _parts(states, head):
+        for low, high, part, raw in _parts(hidden, head):
             small, added = _pushed(raw, tokens - low, normalizer, given, head.scale, head.softcap,
                                    grad_bias is not None)  # fmt: skip
             grad_hidden += small @ part
-            weight_gradient(small, states, out=grad_weight[low:high])
+            weight_gradient(small, hidden, out=grad_weight[low:high])
             if grad_bias is not None:
                 grad_bias[low:high] = added
         return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None

@@ -27,6 +27,10 @@ def dtype(choice: str = "auto", where: str = "cpu") -> tuple[str, str]:
     if choice != "auto":
         return choice, "asked for"
     if where.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            return "float32", "this GPU has no bfloat16 instructions"
         return "bfloat16", "half the memory and the fast path of the GPU"
     if has_fast_bfloat16():
         return "bfloat16", "the CPU multiplies bfloat16 matrices in hardware"
@@ -122,12 +126,12 @@ def describe() -> dict[str, str]:
 
 
 @cache
-def matmul_rate() -> float:
-    """Operations a second of a matrix product in the number format and on the device that `auto` means."""
+def matmul_rate(choice: str = "auto") -> float:
+    """Operations a second of a matrix product in a number format, or in the one that `auto` means, on this device."""
     import torch
 
     where, _ = device()
-    kind = getattr(torch, dtype("auto", where)[0])
+    kind = getattr(torch, dtype(choice, where)[0])
     size = 4096 if where == "cuda" else 512
     left, right = (torch.ones(size, size, dtype=kind, device=where) for _ in range(2))
     threads = torch.get_num_threads()

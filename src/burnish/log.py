@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+EVERY_S = 30.0
+"""Seconds between two lines on how far work is, where there is no bar."""
 
 _listeners: list[Callable[[str], None]] = []
 
@@ -46,7 +50,35 @@ def listening(listen: Callable[[str], None]) -> Iterator[None]:
 
 
 class Ticker:
-    """Moves one progress bar. `advance(done)` counts units; `tell(text)` shows a value beside it, such as the loss."""
+    """Says how far work is. `advance(done)` counts units; `tell(text)` gives a value to say with it, such as the loss.
+
+    Where there is no terminal for a bar to move on, it says so in lines, one every `EVERY_S`.
+    """
+
+    def __init__(self, label: str, total: float | None, unit: str, done: float) -> None:
+        self._label, self._total, self._unit, self._done, self._text = label, total, unit, done, ""
+        self._began = self._said = time.monotonic()
+        self._before = done
+
+    def advance(self, done: float = 1.0) -> None:
+        self._done += done
+        if time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            note(self._line())
+
+    def tell(self, text: str) -> None:
+        self._text = text
+
+    def _line(self) -> str:
+        rate = (self._done - self._before) / (self._said - self._began)
+        of = f" of {self._total:,.0f}" if self._total else ""
+        left = f", {_duration((self._total - self._done) / rate)} left" if self._total and rate else ""
+        line = f"{self._label}: {self._done:,.0f}{of} {self._unit}, {_rate(rate, self._unit)}{left}"
+        return f"{line}, {self._text}" if self._text else line
+
+
+class _Bar(Ticker):
+    """The same on a terminal."""
 
     def __init__(self, bar: Any, task: Any) -> None:
         self._bar, self._task = bar, task
@@ -58,15 +90,27 @@ class Ticker:
         self._bar.update(self._task, text=text)
 
 
+def _rate(speed: float, unit: str) -> str:
+    return f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
 @contextmanager
 def ticker(label: str, total: float | None, unit: str, done: float = 0) -> Iterator[Ticker]:
-    """A progress bar with rate and time left. `done`: units finished before, when work is resumed."""
+    """Progress with rate and time left: a bar on a terminal, else lines. `done`: units finished before, when work is
+    resumed."""
+    if not sys.stderr.isatty() or not parallel.leads():
+        yield Ticker(label, total, unit, done)
+        return
     from rich import progress as rich_progress
 
     class Rate(rich_progress.ProgressColumn):
         def render(self, task: Any) -> str:
             speed = task.finished_speed or task.speed
-            return f"{speed:,.0f} {unit}/s" if speed and speed >= 10 else f"{speed:.1f} {unit}/s" if speed else ""
+            return _rate(speed, unit) if speed else ""
 
     columns = [
         rich_progress.TextColumn("{task.description}"),
@@ -76,10 +120,8 @@ def ticker(label: str, total: float | None, unit: str, done: float = 0) -> Itera
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[text]}"),
     ]
-    # Off a terminal a bar would only fill a log file with control characters.
-    quiet = not sys.stderr.isatty() or not parallel.leads()
-    with rich_progress.Progress(*columns, console=console(), transient=True, disable=quiet) as bar:
-        yield Ticker(bar, bar.add_task(label, total=total, completed=int(done), text=""))
+    with rich_progress.Progress(*columns, console=console(), transient=True) as bar:
+        yield _Bar(bar, bar.add_task(label, total=total, completed=int(done), text=""))
 
 
 def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> Iterator[T]:

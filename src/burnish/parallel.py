@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """How long a process waits for another; the steps before a training step may take days."""
 
@@ -60,6 +61,17 @@ def told(value: Any) -> Any:
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def all_of(value: T) -> list[T]:
+    """What every process passes here, in their order."""
+    if size() == 1:
+        return [value]
+    from torch import distributed
+
+    found: list[T] = [value] * size()
+    distributed.all_gather_object(found, value)
+    return found
 
 
 def wait() -> None:

@@ -3,6 +3,7 @@
     ROOT/artifacts/ID/       manifest.json and the artifact's files; complete by construction, never changed
     ROOT/work/ID/            an artifact being made; survives a kill, so training resumes from its checkpoints
     ROOT/locks/ID            held while an artifact is made, released by the system when the process dies
+    ROOT/references/         log-probabilities of starting models, by the hash of all that they follow from
     ROOT/runs/NAME-TIME/     what one `burnish run` did: recipe, settings with origins, plan, log, report
     ROOT/looks.json          how often each held-out suite was looked at
 
@@ -162,6 +163,11 @@ class Workspace:
     def responses(self) -> Path:
         """The file of answers that models gave, so that none is computed twice. It only saves time."""
         return self.root / "responses.sqlite"
+
+    @property
+    def references(self) -> Path:
+        """The folder of what starting models gave their rows, so that other losses and seeds need not compute it."""
+        return self.root / "references"
 
     def find(self, artifact_id: str) -> Artifact | None:
         """The finished artifact of this id, or None. Raises WorkspaceError when its manifest is damaged."""

@@ -36,11 +36,22 @@ def test_memory_and_disk() -> None:
     assert estimate.memory(Size(1, 1, 2**30), copies=2) == pytest.approx(2 + estimate.TORCH_GIB)
     # 1 GiB of weights, as much of gradients and of the rest of the masters, 2 of moments: 5.
     # 1024 tokens x 4 layers x 48 bytes x 512 numbers: 0.09375 GiB
-    size = Size(1, 4, 2**30, width=512)
-    assert estimate.training_memory(size, 4, 1024) == pytest.approx(5 + 0.09375 + estimate.TORCH_GIB)
-    assert estimate.training_memory(size, None, 1024) == pytest.approx(2 + 0.09375 + estimate.TORCH_GIB)
+    size = Size(2**29, 4, 2**30, width=512)
+    rest = 0.09375 + estimate.TORCH_GIB
+    assert estimate.training_memory(size, "bfloat16", 4, 1024) == pytest.approx(5 + rest)
+    assert estimate.training_memory(size, "bfloat16", None, 1024) == pytest.approx(2 + rest)
+    # in fp32 2 GiB of weights, 2 of gradients, 4 of moments, and tokens keep twice as much
+    assert estimate.training_memory(size, "float32", 4, 1024) == pytest.approx(8 + 2 * 0.09375 + estimate.TORCH_GIB)
+    # 0.5 G parameters of 0.55 bytes, twice
+    assert estimate.training_memory(size, "nf4", None, 1024) == pytest.approx(0.55 + rest)
+    # the model 1 GiB, its best weights 1 more, two checkpoints of 2 + 2 + 4 bytes a parameter: 8
+    assert estimate.training_disk(size, "bfloat16", 4, best=False) == pytest.approx(9 * 1024)
+    assert estimate.training_disk(size, "bfloat16", 4, best=True) == pytest.approx(10 * 1024)
+    assert estimate.training_disk(size, "bfloat16", None, best=True) == pytest.approx(1024 / 20)
     assert estimate.disk(Size(1, 1, 2**30), share=0.5) == 512
     assert estimate.memory(None) is None and estimate.disk(None) is None
+    assert estimate.training_memory(None, "nf4", None, 1) is None
+    assert estimate.training_disk(None, "nf4", None, best=False) is None
 
 
 def test_tokens_are_guessed_from_characters() -> None:

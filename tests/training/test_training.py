@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 import tiny
+from burnish import hardware
 from burnish.errors import TrainingError
 from burnish.models.adapters import Lora, attach
 from burnish.models.chat import Rendered
@@ -21,11 +24,12 @@ from burnish.objectives.dpo import DPO
 from burnish.objectives.parts import LossOutput, PairLogprobs, PairObjective
 from burnish.objectives.reference_free import CPO, ORPO, SimPO
 from burnish.objectives.sft import SFT
-from burnish.training.answers import REFERENCE
+from burnish.training import answers, state
+from burnish.training.answers import refuse_other_start
 from burnish.training.batch import steps_of
 from burnish.training.optim import MasterOptimizer, Optimization
-from burnish.training.preference import RenderedPair, discounted, pair_reference, train_preference
-from burnish.training.state import CHECKPOINT, METRICS, TrainResult
+from burnish.training.preference import RenderedPair, discounted, pair_reference, sides_of, train_preference
+from burnish.training.state import CHECKPOINT, METRICS, Keeper, TrainResult
 from burnish.training.step import _Run
 from burnish.training.supervised import train_supervised
 from burnish.types import Message
@@ -292,19 +296,51 @@ def test_the_reference_is_per_token_computed_once_and_exact(folder: Path, tmp_pa
         turn = pair.rejected.turns[0]
         plain = sum(float(values[place - 1, pair.rejected.ids[place]]) for place in range(turn.start, turn.stop))
         assert float(sums[number]) == pytest.approx(plain, abs=1e-3)
-    before = (tmp_path / REFERENCE).stat().st_mtime_ns
-    again = pair_reference(lm, pairs(lm), tmp_path, Optimization())
-    assert (tmp_path / REFERENCE).stat().st_mtime_ns == before and torch.equal(
-        again.sides["chosen"], found.sides["chosen"]
-    )
+
+
+def test_other_losses_epochs_and_seeds_use_a_reference_again_and_other_models_do_not(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_model(llama, dtype="float32")
+    first = pair_reference(lm, pairs(lm), tmp_path, Optimization())
+    for settings in (Optimization(epochs=5, learning_rate=1.0, batch_size=2), Optimization(schedule="wsd")):
+        again = pair_reference(lm, pairs(lm), tmp_path, settings)
+        assert again.id == first.id and torch.equal(again.sides["chosen"], first.sides["chosen"])
+    assert [path.stem for path in tmp_path.glob("*.safetensors")] == [first.id]
+    assert capsys.readouterr().err.count("known already") == 2
+    adapted = attach(load_model(llama, dtype="float32"), Lora(rank=2), seed=0)
+    next(value for name, value in adapted.model.named_parameters() if "lora_B" in name).data[0, 0] = 1e-3
+    others = [
+        pair_reference(adapted, pairs(lm), tmp_path, Optimization()),  # an adapter that has learned something
+        pair_reference(lm, pairs(lm)[1:], tmp_path, Optimization()),
+        pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64)),  # sums in another order
+    ]
+    assert len({first.id, *(one.id for one in others)}) == 4
 
 
 def test_another_reference_than_the_start_is_noticed(llama: Path, tmp_path: Path) -> None:
     other = load_model(tiny.tiny_model("llama", tmp_path / "other", seed=1), dtype="float32")
     lm = load_model(llama, dtype="float32")
     reference = pair_reference(other, pairs(lm), tmp_path, Optimization())
-    with pytest.raises(TrainingError, match="it must be zero"):
+    before = weights(lm)
+    with pytest.raises(TrainingError, match="nats a token apart before the first step"):
         train_preference(lm, pairs(lm), reference, DPO(), Optimization(), seed=0, folder=tmp_path)
+    assert same(before, weights(lm))
+
+
+@pytest.mark.parametrize(("noise", "noticed"), [(0.0, False), (0.05, True)])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_a_reference_whose_margins_are_zero_on_the_mean_is_noticed_too(
+    llama: Path, kind: str, noise: float, noticed: bool, tmp_path: Path
+) -> None:
+    lm, other = (load_model(llama, dtype=kind) for _ in range(2))
+    torch.manual_seed(0)
+    for value in other.model.parameters():
+        value.data *= 1 + noise * torch.randn_like(value)
+    reference = pair_reference(other, pairs(lm), tmp_path, Optimization())
+    sides = sides_of(pairs(lm))
+    with pytest.raises(TrainingError, match="apart before") if noticed else nullcontext():
+        refuse_other_start(lm, sides, reference, Optimization(), tmp_path)
 
 
 def test_preference_micro_batches_change_only_rounding(llama: Path, tmp_path: Path) -> None:
@@ -320,13 +356,65 @@ class _PushDown(DPO):
         return LossOutput((policy.chosen + policy.rejected).sum(), super().loss(policy, reference).metrics)
 
 
-def test_a_falling_likelihood_of_chosen_answers_is_said_once(
+def test_a_falling_likelihood_of_chosen_answers_is_said(
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     align(llama, tmp_path / "good", objective=DPO())
     assert "less likely" not in capsys.readouterr().err
     align(llama, tmp_path / "bad", objective=_PushDown(), learning_rate=1e-2)
-    assert " ".join(capsys.readouterr().err.split()).count("less likely than at the start") == 1
+    assert "chosen answers are" in (said := capsys.readouterr().err) and "less likely than at the start" in said
+
+
+def test_the_reference_is_computed_in_smaller_passes_when_memory_runs_out(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_model(llama, dtype="float32")
+    whole = pair_reference(lm, pairs(lm), tmp_path / "whole", Optimization())
+    real = answers.token_logprobs
+
+    def small_machine(model: object, batch: Batch) -> Tensor:
+        if batch.tokens > 60:
+            raise RuntimeError("CUDA error: out of memory")
+        return real(model, batch)
+
+    monkeypatch.setattr(answers, "token_logprobs", small_machine)
+    tight = pair_reference(lm, pairs(lm), tmp_path / "tight", Optimization(micro_tokens=200))
+    assert "reference: out of memory; passes of 100 tokens" in capsys.readouterr().err
+    for side, values in whole.sides.items():
+        assert torch.allclose(values, tight.sides[side], atol=1e-5)
+
+
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written = 0.0, []
+
+    def write(_: Keeper) -> dict[str, object]:
+        nonlocal now
+        written.append(now)
+        now += 30.0  # so long a checkpoint takes
+        return {}
+
+    monkeypatch.setattr(state.time, "monotonic", lambda: now)
+    optimizer = SimpleNamespace(state=lambda: write(keeper))
+    keeper = Keeper(tmp_path, optimizer, 60.0)  # type: ignore[arg-type]
+    for _ in range(150):
+        now += 10.0  # a step
+        keeper.save_if_due()
+    # The first after 60 seconds; it is done at 90, and the next is due 20 x 30 seconds later.
+    assert written == [60.0, 690.0, 1320.0]
+
+
+def test_utilisation_is_operations_over_what_products_alone_would_do(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "matmul_rate", lambda kind: 1e9)
+    lm, result = supervised(llama, tmp_path / "out")
+    # Two layers of 32 x (32 + 16 + 16 + 32) + 3 x 32 x 64 + 2 x 32, the last norm 32, and the tied head 320 x 32
+    numbers = 2 * (32 * 96 + 3 * 32 * 64 + 64) + 32 + len(lm.tokenizer) * 32
+    lookup = 0 if lm.config.tie_word_embeddings else len(lm.tokenizer) * 32
+    assert lm.operations == 6 * numbers and lm.parameters == numbers + lookup
+    row = json.loads((tmp_path / "out" / METRICS).read_text().splitlines()[-1])
+    assert row["utilisation"] == pytest.approx(6 * numbers * row["tokens"] / row["seconds"] / 1e9)
+    assert 0 < result.utilisation < 1e3
 
 
 def test_when_memory_runs_out_micro_batches_are_halved_and_the_result_is_the_same(

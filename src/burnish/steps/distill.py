@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from burnish.config import Table
 from burnish.errors import BurnishError, Problem
-from burnish.steps.base import Inputs, ModelRef, View
+from burnish.models.locate import size_of
+from burnish.steps.base import Expectation, Inputs, ModelRef, View
 from burnish.steps.sft import Conversations
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ class Distillation(Conversations):
         if ours != theirs:
             yield Problem("the teacher does not have the student's tokens", "teacher",
                           "take one of the same family, or train on text that the teacher wrote")  # fmt: skip
+
+    def expect(self, view: View) -> Expectation:
+        found, teacher = super().expect(view), size_of(view.root(self.teacher))
+        if teacher is None or found.memory_gib is None:
+            return found
+        return replace(found, memory_gib=found.memory_gib + teacher.bytes / 2**30)
 
     def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
             options: RunOptions) -> TrainResult:  # fmt: skip

@@ -23,6 +23,8 @@ LAYER_SECONDS = 3e-4
 KEPT = 48
 """Bytes that training needs of a token for each number of a layer's hidden state, measured on SmolLM2-135M's shape in
 bfloat16: what is kept for the backward pass takes twenty, the rest is what comes and goes between."""
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.55}
+"""Of a weight, by number format; in four bits with its share of the constants."""
 CHARACTERS = 3.5
 """Characters in a token of usual text."""
 TORCH_GIB = 0.4
@@ -34,15 +36,36 @@ def memory(size: Size | None, copies: float = 1.0, tokens: int = 0, each: float 
     return None if size is None else (size.bytes * copies + tokens * size.layers * each) / 2**30 + TORCH_GIB
 
 
-def training_memory(size: Size | None, moments: int | None, micro_tokens: int) -> float | None:
+def training_memory(size: Size | None, kind: str, moments: int | None, micro_tokens: int) -> float | None:
     """GiB while training: weights and what a forward pass keeps of every token for the backward pass.
 
     Args:
-        moments: bytes a parameter of the optimiser's moments where all weights learn, in bfloat16 as on disk: gradients
-            and the rest of the masters come to it, two bytes each. None for an adapter.
+        kind: the weights' number format, `nf4` for four bits.
+        moments: bytes a parameter of the optimiser's moments where all weights learn, in bfloat16; gradients and the
+            rest of the masters come to it. None for an adapter.
     """
-    copies = 2.0 if moments is None else (2 + 2 + 2 + moments) / 2
-    return memory(size, copies, micro_tokens, KEPT * size.width if size else 0.0)
+    if size is None:
+        return None
+    wide = 2 if kind == "float32" else 1
+    each = 2 * BYTES[kind] if moments is None else BYTES[kind] + BYTES[kind] + _state(kind, moments)
+    kept = micro_tokens * size.layers * KEPT * size.width * wide
+    return (size.parameters * each + kept) / 2**30 + TORCH_GIB
+
+
+def _state(kind: str, moments: int) -> float:
+    """Bytes a parameter of the optimiser's: the rest of the masters, and its moments."""
+    return 2.0 + moments if kind == "bfloat16" else 2.0 * moments
+
+
+def training_disk(size: Size | None, kind: str, moments: int | None, best: bool) -> float | None:
+    """MiB that training takes on disk at most: the model, a checkpoint and the draft of the next one, and with `best`
+    the best weights so far. An adapter (moments None) takes a twentieth of its model for all of it."""
+    if size is None:
+        return None
+    if moments is None:
+        return disk(size, share=0.05)
+    checkpoint = BYTES[kind] + _state(kind, moments)
+    return size.parameters * (BYTES[kind] * (2 if best else 1) + 2 * checkpoint) / 2**20
 
 
 def disk(size: Size | None, share: float = 1.0) -> float | None:

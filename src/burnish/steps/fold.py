@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from burnish.data.io import read_examples
-from burnish.errors import ModelError, Problem
+from burnish.errors import DataError, ModelError, Problem
 from burnish.models.locate import size_of
 from burnish.steps.base import MODEL, DatasetRef, Expectation, Inputs, ModelRef, Phase, Running, Step, View
 from burnish.steps.estimate import disk, memory, work_done
@@ -81,7 +82,11 @@ class Fold(Step):
         if self.data:
             examples = read_examples(inputs.artifact("data").file("rows.jsonl"))
             rendered = (lm.chat.render(row.messages) for row in examples)
-            return [row for row in rendered if len(row.ids) <= lm.context][: self.rows]
+            found = list(islice((row for row in rendered if len(row.ids) <= lm.context), self.rows))
+            if not found:
+                raise DataError(f"none of the {len(examples)} rows of {self.data} fits {lm.context} tokens",
+                                hint="leave `data` out to compare answers that the adapter writes")  # fmt: skip
+            return found
         asked = [(Message("user", question),) for question in QUESTIONS]
         answers = LocalEngine(lm, name="unfolded").generate(asked, Sampling(min(64, lm.context // 4), temperature=1.0))
         return [

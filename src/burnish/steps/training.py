@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,7 +18,7 @@ from burnish.data.io import read_examples
 from burnish.errors import Problem
 from burnish.log import note
 from burnish.models.adapters import Lora
-from burnish.models.locate import size_of
+from burnish.models.locate import size_of, unknown_targets
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import (
     MODEL,
@@ -32,9 +33,9 @@ from burnish.steps.base import (
     Step,
     View,
 )
-from burnish.steps.estimate import disk, mean_tokens, training_memory, training_seconds, work_done
+from burnish.steps.estimate import mean_tokens, training_disk, training_memory, training_seconds, work_done
 from burnish.steps.rendering import Kept, Overlong, check_training_data
-from burnish.training.optim import MOMENT_BYTES, Optimization
+from burnish.training.optim import MOMENT_BYTES, WHOLE_ONLY, Optimization
 from burnish.training.tracking import Tracker, missing_trackers
 from burnish.types import Example, Sampling
 from burnish.workspace import write_atomic
@@ -103,7 +104,8 @@ class Training(Step):
     """Send the metrics of every step to tensorboard, wandb, mlflow or trackio as well; each needs its own package. Does
     not change results."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
-    """Seconds between checkpoints, from which a stopped run goes on. Does not change results."""
+    """Seconds between checkpoints, from which a stopped run goes on; more where they would take more than a twentieth
+    of the time. Does not change results."""
 
     def references(self, name: str) -> dict[str, list[str]]:
         found = super().references(name)
@@ -123,8 +125,20 @@ class Training(Step):
             yield Problem(what, "objective", "objectives that fit: " + ", ".join(fitting))
         yield from check_training_data(view, self.data, LEARNS_FROM.get(str(unit), ("examples",)))
         yield from missing_trackers(self.trackers)
+        yield from self._check_settings(view)
         if self.watch:
             yield from self._check_watch(view)
+
+    def _check_settings(self, view: View) -> Iterator[Problem]:
+        """What would fail only when the steps before are done."""
+        if self.lora and self.lora.quantize and find_spec("bitsandbytes") is None:
+            yield Problem("QLoRA needs the package bitsandbytes", "lora.quantize", "pip install 'burnish[qlora]'")
+        if self.lora and (missing := unknown_targets(view.root(self.model), self.lora.targets)):
+            yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
+                          "`targets: all-linear` fits every architecture")  # fmt: skip
+        if self.train.shard and self.train.optimizer in WHOLE_ONLY:
+            yield Problem(f"{self.train.optimizer} does not work on sharded parameters", "train.shard",
+                          "leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
 
     def _check_watch(self, view: View) -> Iterator[Problem]:
         assert self.watch is not None
@@ -148,9 +162,11 @@ class Training(Step):
             speed = view.speed(self.use, size.bytes if size else None)
             tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
             seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
+        where, _ = hardware.device()
+        kind = "nf4" if self.lora and self.lora.quantize else hardware.dtype(self.dtype, where)[0]
         moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
-        needed = training_memory(size, moments, self.train.micro(hardware.device()[0]))
-        return Expectation(rows, seconds, needed, disk(size, share=0.05 if self.lora else 1.0))
+        needed = training_memory(size, kind, moments, self.train.micro(where))
+        return Expectation(rows, seconds, needed, training_disk(size, kind, moments, best=self.watch is not None))
 
     # -- the work: what differs between steps, and the one way through
 
@@ -187,7 +203,8 @@ class Training(Step):
         if parallel.leads():
             lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
-        return self._summary(result, kept, lm.chat.hash, inputs.model("model"))
+        known = {} if reference is None else {"reference": reference.id}
+        return {**self._summary(result, kept, lm.chat.hash, inputs.model("model")), **known}
 
     def _load(self, inputs: Inputs) -> LanguageModel:
         """The model to start from."""
@@ -204,13 +221,9 @@ class Training(Step):
         cut = f", {kept.truncated} rows truncated" if kept.truncated else ""
         best = f", weights of step {result.best_step} kept" if result.best_step is not None else ""
         speed = result.tokens / max(result.seconds, 1e-9)
-        size = size_of(model)
-        # 2 operations a weight and token forward, 2 for the hidden states backward, 2 for the weights that train.
-        share = (4 if self.lora else 6) * size.parameters * speed / hardware.matmul_rate() if size else None
         return {
             "training": asdict(result),
             "tokens_per_second": speed,
-            "utilisation": share,  # of what a bare matrix product reaches; tokens that rows share count for each row
             "unit": OBJECTIVES.build(self.objective).unit,
             "rows_in": len(kept.rows) + sum(kept.dropped.values()),
             "rows": len(kept.rows),
@@ -219,7 +232,7 @@ class Training(Step):
             "template": template,
             **work_done(len(kept.rows) * self.train.epochs, model),
             "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
-            f" {speed:,.0f} tokens/s{best}{lost}{cut}",
+            f" {speed:,.0f} tokens/s, MFU {result.utilisation:.0%}{best}{lost}{cut}",
         }
 
 

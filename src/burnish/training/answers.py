@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from burnish import parallel
 from burnish.errors import TrainingError
-from burnish.log import ticker
+from burnish.log import note, ticker
 from burnish.models.chat import Rendered
 from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
@@ -21,12 +23,15 @@ from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
 from burnish.training.batch import Unit, micro_batches
 from burnish.training.optim import Optimization
-from burnish.training.step import check_any, row_sums
+from burnish.training.state import CHECKPOINT
+from burnish.training.step import check_any, halved, row_sums
+from burnish.workspace import digest
 
-REFERENCE = "reference.safetensors"
-TOLERANCE = {"float32": (1e-3, 1e-7), "bfloat16": (0.5, 1e-3), "float16": (0.1, 1e-4)}
-"""Largest mean log-ratio (nats) that rounding explains before the first step, where policy and reference are one model:
-a number, and what is added for each nat of an answer's log-probability."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.02}
+"""Largest mean difference (nats a token) that rounding explains where policy and reference are one model: most of it
+is that of an adapter whose start was taken out of rounded weights (PiSSA)."""
+COMPARED = 8
+"""Rows on which policy and reference are compared before the first step."""
 
 Sides = Mapping[str, Sequence[Rendered]]
 """Rows side by side that share a prompt: {"chosen": [...], "rejected": [...]}, as many of each."""
@@ -37,6 +42,8 @@ class Reference:
     """Log-probability of every learned token under the reference: of each side one flat tensor, row after row."""
 
     sides: Mapping[str, Tensor]
+    id: str
+    """Hash of all that they follow from: the model's weights, its adapter's too, the rows, and how it was done."""
 
     def sums(self, side: str, rows: Sequence[Rendered]) -> Tensor:
         """Weighted sum of each row's log-probabilities, nats, fp64 (B,)."""
@@ -62,46 +69,80 @@ def answer_logprobs(lm: LanguageModel, rows: Sequence[Rendered]) -> Tensor:
 
 
 def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimization: Optimization) -> Reference:
-    """The starting model's log-probability of every answer token, computed once and kept in `folder`.
+    """The starting model's log-probability of every answer token, computed once and kept in `folder` by its hash, for
+    every epoch, loss, beta and seed that starts from the same model with the same rows.
 
-    The passes are laid out as in training, so policy and reference differ at step 0 by rounding alone.
+    The passes are laid out as in training, so policy and reference differ at step 0 by rounding alone. Several
+    processes share the work.
     """
     check_any(len(next(iter(sides.values()))))
-    path = folder / REFERENCE
-    if parallel.leads() and not path.exists():
-        lm.model.eval()
-        with torch.inference_mode(), fused_layers(lm.model, not optimization.compile):
-            found = _logprobs(lm, sides, optimization.micro(lm.device))
-        draft = path.with_name(f".{path.name}")
-        save_file(found, draft)
-        os.replace(draft, path)  # noqa: PTH105
+    name = parallel.told(reference_id(lm, sides, optimization) if parallel.leads() else "")
+    path = folder / f"{name}.safetensors"
+    if parallel.told(path.exists()):
+        note(f"reference: log-probabilities of this model and these rows are known already ({name})")
+    else:
+        found = _logprobs(lm, sides, optimization)
+        if parallel.leads():
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            save_file(found, draft)
+            draft.replace(path)
     parallel.wait()
-    return Reference(load_file(path))
+    return Reference(load_file(path), name)
 
 
-def _logprobs(lm: LanguageModel, sides: Sides, budget: int) -> dict[str, Tensor]:
+def reference_id(lm: LanguageModel, sides: Sides, optimization: Optimization) -> str:
+    """Hash of a model's weights, of rows, and of what else the bits of their log-probabilities depend on."""
+    weights = hashlib.blake2b(digest_size=16)
+    for name, value in [*lm.model.named_parameters(), *lm.model.named_buffers()]:
+        weights.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    rows = {side: [[list(row.ids), [bool(weight) for weight in row.weights]] for row in found]
+            for side, found in sides.items()}  # fmt: skip
+    way = [lm.device, lm.dtype, lm.trees, optimization.micro(lm.device), optimization.compile, torch.__version__]
+    return digest(weights.hexdigest(), rows, way)
+
+
+def _logprobs(lm: LanguageModel, sides: Sides, optimization: Optimization) -> dict[str, Tensor]:
+    """Of each side the log-probabilities of its learned tokens, row after row. Micro-batches that do not fit the memory
+    are halved."""
+    lm.model.eval()
+    with torch.inference_mode(), fused_layers(lm.model, not optimization.compile):
+        mine = halved(partial(_share, lm, sides), optimization.micro(lm.device), "reference")
+    parts = {number: part for found in parallel.all_of(mine) for number, part in found.items()}
+    return {side: torch.cat([parts[number][place] for number in sorted(parts)]) for place, side in enumerate(sides)}
+
+
+def _share(lm: LanguageModel, sides: Sides, budget: int) -> dict[int, list[Tensor]]:
+    """This process's part of the rows that stay together, by number: the log-probabilities of each side."""
     units = list(zip(*sides.values(), strict=True))
-    parts: list[Sequence[Tensor]] = [()] * len(units)
-    with ticker("reference", len(units), "rows") as tick:
-        for group in micro_batches(units_of(sides), budget, trees=lm.trees):
+    mine: dict[int, list[Tensor]] = {}
+    groups = micro_batches(units_of(sides), budget, trees=lm.trees)[parallel.rank() :: parallel.size()]
+    with ticker("reference", sum(map(len, groups)), "rows") as tick:
+        for group in groups:
             rows = [row for number in group for row in units[number]]
             batch = lay_out(rows, lm.device, trees=lm.trees)
             sizes = torch.bincount(batch.owners, minlength=len(rows)).tolist()
             values = token_logprobs(lm.model, batch).cpu().split(sizes)
-            for place, number in enumerate(group):
-                parts[number] = values[place * len(sides) : (place + 1) * len(sides)]
+            mine |= {number: list(values[place * len(sides) : (place + 1) * len(sides)])
+                     for place, number in enumerate(group)}  # fmt: skip
             tick.advance(len(group))
-    return {side: torch.cat([part[place] for part in parts]) for place, side in enumerate(sides)}
+    return mine
 
 
-def refuse_other_start(lm: LanguageModel, drift: float, nats: float, what: str) -> None:
-    """Stop when policy and reference differ before the first step.
+def refuse_other_start(lm: LanguageModel, sides: Sides, reference: Reference, optimization: Optimization, folder: Path
+                       ) -> None:  # fmt: skip
+    """Compare policy and reference before the first step of a run in `folder`, where they must be one model: then every
+    margin is zero.
 
-    Args:
-        drift: the mean difference found. nats: mean size of an answer's log-probability, which rounding grows with.
+    Raises TrainingError when rounding does not explain how far they are apart.
     """
-    least, share = TOLERANCE[lm.dtype]
-    if abs(drift) > least + share * nats:
-        raise TrainingError(f"the mean {what} before the first step is {drift:.3f} nats, and it must be zero",
-                            hint="the reference is not the model that training starts from; remove the step's work"
-                            " folder")  # fmt: skip
+    if parallel.told((folder / CHECKPOINT).exists()):  # a resumed run has taken steps already
+        return
+    found = _logprobs(lm, {side: rows[:COMPARED] for side, rows in sides.items()}, optimization)
+    both = [(values, reference.sides[side][: len(values)]) for side, values in found.items()]
+    apart = float((torch.cat([ours for ours, _ in both]) - torch.cat([theirs for _, theirs in both])).abs().mean())
+    if not apart <= TOLERANCE[lm.dtype]:
+        raise TrainingError(f"policy and reference are {apart:.3f} nats a token apart before the first step, and they"
+                            " must be one model", hint="the reference must be computed with the model that training"
+                            " starts from, its adapter included")  # fmt: skip

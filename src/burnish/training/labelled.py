@@ -15,6 +15,7 @@ from burnish.models.load import LanguageModel
 from burnish.objectives.parts import LossOutput
 from burnish.training.answers import Reference, Sides, answer_logprobs, reference_logprobs, refuse_other_start, units_of
 from burnish.training.batch import Unit, micro_batches
+from burnish.training.falling import Falling
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, RunOptions, train
@@ -59,7 +60,8 @@ def _sides(rows: Sequence[RenderedAnswer], objective: KTO, context: int) -> Side
 
 def labelled_reference(lm: LanguageModel, rows: Sequence[RenderedAnswer], objective: KTO, folder: Path,
                        optimization: Optimization) -> Reference:  # fmt: skip
-    """The starting model's log-probabilities of all that `train_labelled` looks at, computed once and kept."""
+    """The starting model's log-probabilities of all that `train_labelled` looks at, computed once and kept in `folder`,
+    where other runs find them."""
     return reference_logprobs(lm, _sides(rows, objective, lm.context), folder, optimization)
 
 
@@ -74,6 +76,7 @@ def train_labelled(
     Raises TrainingError for a row longer than the context, and when the policy has moved before the first step.
     """
     sides = _sides(rows, objective, lm.context)
+    refuse_other_start(lm, sides, reference, optimization, run["folder"])
     known = {side: reference.sums(side, side_rows) for side, side_rows in sides.items()}
     units = units_of({"answer": sides["answer"]})
 
@@ -95,9 +98,11 @@ def train_labelled(
         sizes = [sum(len(rows[number].answer.ids) for number in part) for part in parts]
         return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
 
+    falling = Falling("labelled", "good answers", "nats", 1.0, 0.0)
+
     def check(step: int, row: dict[str, float]) -> None:
-        if step == 0:
-            refuse_other_start(lm, row["good_gain"] + row["bad_gain"], float(known["answer"].abs().mean()), "log-ratio")
+        if row["good_share"]:
+            falling.see(step, row["good_gain"] / row["good_share"])
 
     lengths = [max(len(row.ids) for row in both) for both in zip(*sides.values(), strict=True)]
     return train(lm, lengths, micros, optimization, label="labelled", check=check, dropout=False, **run)

@@ -25,6 +25,8 @@ PART = {"cpu": 1 << 23, "cuda": 1 << 25}
 """Parameters that are updated at once, or one that is larger, by kind of device."""
 MOMENT_BYTES = {"adamw": 4, "adamw32bit": 8, "adamw8bit": 2, "muon": 4}
 """What an optimiser holds of a bfloat16 parameter, beside its master."""
+WHOLE_ONLY = ("adamw8bit", "muon")
+"""Optimisers that look at more of a weight than one number at a time, so that it cannot be split over processes."""
 CLIP_EPSILON = 1e-6
 """Added to the norm that a gradient is divided by, as torch does."""
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -119,7 +121,7 @@ class MasterOptimizer:
 
         pairs = list(named)
         self.parameters, self._settings = [parameter for _, parameter in pairs], settings
-        if settings.optimizer in ("adamw8bit", "muon") and any(map(sharding.is_part, self.parameters)):
+        if settings.optimizer in WHOLE_ONLY and any(map(sharding.is_part, self.parameters)):
             raise TrainingError(f"{settings.optimizer} does not work on sharded parameters",
                                 hint="leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
         self.masters = Masters([sharding.part_of(parameter) for parameter in self.parameters])

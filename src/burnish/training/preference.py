@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 from torch import Tensor
 
-from burnish.log import note
 from burnish.models.chat import Rendered
 from burnish.models.load import LanguageModel
 from burnish.objectives.parts import LossOutput, PairLogprobs
@@ -25,15 +24,13 @@ from burnish.training.answers import (
     units_of,
 )
 from burnish.training.batch import micro_batches
+from burnish.training.falling import Falling
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, RunOptions, train
 
 if TYPE_CHECKING:
     from burnish.objectives.parts import PairObjective
-
-FALLING = -1.0
-"""Mean log-ratio of chosen answers (nats) below which their falling likelihood is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,8 @@ def sides_of(pairs: Sequence[RenderedPair]) -> dict[str, list[Rendered]]:
 
 def pair_reference(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization
                    ) -> Reference:  # fmt: skip
-    """The starting model's log-probabilities of both answers of every pair, computed once and kept in `folder`."""
+    """The starting model's log-probabilities of both answers of every pair, computed once and kept in `folder`, where
+    other runs find them."""
     return reference_logprobs(lm, sides_of(pairs), folder, optimization)
 
 
@@ -83,11 +81,13 @@ def train_preference(
     """Train on pairs. The loss of a step is the mean over its pairs.
 
     Dropout is off, as it is for the reference: noise in one of the two would be noise in every margin.
-    Raises TrainingError for an answer longer than the context, and when the margin before the first step is not zero:
+    Raises TrainingError for an answer longer than the context, and when the margins before the first step are not zero:
     then the reference is not the model that training starts from.
     """
     pairs = discounted(pairs, objective.tail)
     known = _known(pairs, reference)
+    if reference is not None:
+        refuse_other_start(lm, sides_of(pairs), reference, optimization, run["folder"])
 
     def loss(numbers: list[int]) -> LossOutput:
         rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
@@ -95,23 +95,20 @@ def train_preference(
         policy = PairLogprobs(*logprobs.split(len(numbers)),
                               *learned_tokens(rows).to(logprobs).split(len(numbers)))  # fmt: skip
         base = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
-        return objective.loss(policy, PairLogprobs(*(values[numbers].to(logprobs) for values in base)))
+        found = objective.loss(policy, PairLogprobs(*(values[numbers].to(logprobs) for values in base)))
+        each = (policy.chosen / policy.chosen_tokens).detach()
+        return LossOutput(found.total, {**found.metrics, "chosen_logprob": float(each.sum())})
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         budget = sys.maxsize if objective.whole_step else budget
         return float(len(numbers)), pair_micros(lm, pairs, numbers, budget, loss)
 
-    said = False
+    # Without a reference only the first steps can be compared with, whose answers are others and of other lengths.
+    falling = (Falling("preference", "chosen answers", "nats", 1.0, 0.0) if reference
+               else Falling("preference", "chosen answers", "nats a token", 0.1, None))  # fmt: skip
 
     def after(step: int, row: dict[str, float]) -> None:
-        nonlocal said
-        if reference and step == 0:
-            nats = float((known.chosen.abs() + known.rejected.abs()).mean())
-            refuse_other_start(lm, row["margin"], nats, "margin")
-        if reference and not said and row["chosen_gain"] < FALLING:
-            said = True
-            note(f"preference: at step {step} chosen answers are {-row['chosen_gain']:.1f} nats less likely than at the"
-                 " start; the loss falls because rejected ones fall faster")  # fmt: skip
+        falling.see(step, row["chosen_gain" if reference else "chosen_logprob"])
 
     lengths = [max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs]
     return train(lm, lengths, micros, optimization, label="preference", check=after, dropout=False, **run)

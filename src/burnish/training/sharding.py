@@ -91,14 +91,16 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gathered(mine: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The whole of which this process holds `mine`, split as `like` is; all processes must ask."""
+    """The whole of which this process holds `mine`, split as `like` is, for the leader to keep; all processes must ask.
+    It is in the CPU's memory: whole, all of them would not fit a GPU."""
     if not is_part(like):
         return mine
     from torch.distributed.tensor import DTensor
 
     made: Any = DTensor
     split = made.from_local(mine, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
-    return whole(split)
+    full = whole(split)
+    return full.cpu() if parallel.leads() else full.new_empty(0)
 
 
 def scattered(all_of_it: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

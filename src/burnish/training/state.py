@@ -17,7 +17,9 @@ from burnish.workspace import SCRATCH
 
 CHECKPOINT = f"{SCRATCH}/checkpoint.pt"
 METRICS = "metrics.jsonl"
-COMMON = ("step", "loss", "rate", "norm", "tokens", "seconds")
+SPARING = 20
+"""Checkpoints take at most one part in so many of a run's time."""
+COMMON = ("step", "loss", "rate", "norm", "tokens", "seconds", "utilisation")
 """The metrics that every kind of training has, for each step."""
 
 
@@ -51,6 +53,9 @@ class TrainResult:
     seconds: float
     loss_first: float
     loss_last: float
+    utilisation: float
+    """Operations that the model needs over those that bare matrix products would have done in the steps' time; tokens
+    that rows share count for each row."""
     peak_memory_mib: float
     metrics: dict[str, float]
     """The last step's other metrics."""
@@ -65,7 +70,7 @@ class Keeper:
 
     def __init__(self, folder: Path, optimizer: MasterOptimizer, every_s: float) -> None:
         self._folder, self._optimizer, self._every_s = folder, optimizer, every_s
-        self._saved = time.monotonic()
+        self._saved, self._took = time.monotonic(), 0.0
         self.progress = Progress()
         self.rows: list[dict[str, float]] = []
         """The metrics of every step so far."""
@@ -76,8 +81,8 @@ class Keeper:
         if not parallel.told(path.exists()):
             self._write_rows("w", [])  # a run killed before its first checkpoint begins anew
             return
-        # weights_only: tensors, numbers and containers, never code
-        state = torch.load(path, weights_only=True)
+        # weights_only: tensors, numbers and containers, never code; mmap: each is read when it is copied to its place
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         self._optimizer.restore(state["optimizer"])
         self.progress = Progress(**state["progress"])
         lines = (self._folder / METRICS).read_text(encoding="utf-8").splitlines()
@@ -102,23 +107,25 @@ class Keeper:
             stream.writelines(json.dumps(row) + "\n" for row in rows)
 
     def save_if_due(self) -> None:
-        """Write a checkpoint when the last one is old enough."""
-        if parallel.told(time.monotonic() - self._saved >= self._every_s):
+        """Write a checkpoint when the last one is old enough, and old against the time that it took to write."""
+        wait = max(self._every_s, SPARING * self._took) if self._every_s else 0.0
+        if parallel.told(time.monotonic() - self._saved >= wait):
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint; a kill while it is written leaves the one before."""
-        self._saved = time.monotonic()
+        began = time.monotonic()
         state: dict[str, Any] = {"optimizer": self._optimizer.state(), "progress": asdict(self.progress)}
-        if not parallel.leads():
-            return
-        draft = self._folder / f"{CHECKPOINT}.draft"
-        draft.parent.mkdir(exist_ok=True)
-        with draft.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(self._folder / CHECKPOINT)
+        if parallel.leads():
+            draft = self._folder / f"{CHECKPOINT}.draft"
+            draft.parent.mkdir(exist_ok=True)
+            with draft.open("wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.replace(self._folder / CHECKPOINT)
+        self._saved = time.monotonic()
+        self._took = self._saved - began
 
     def finish(self) -> TrainResult:
         """The result. The last checkpoint stays until the artifact is published."""
@@ -133,6 +140,7 @@ class Keeper:
             seconds=round(self.progress.seconds, 3),
             loss_first=sum(losses[:tenth]) / tenth,
             loss_last=sum(losses[-tenth:]) / tenth,
+            utilisation=sum(row["utilisation"] * row["seconds"] for row in self.rows) / self.progress.seconds,
             peak_memory_mib=hardware.peak_memory_mib(),
             metrics=extra,
             looks=self.progress.looks,

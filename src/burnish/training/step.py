@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Required, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from burnish.training.sharding import dealt, sharded, sum_gradients
 from burnish.training.state import Keeper, TrainResult
 from burnish.training.watch import Watch, Watcher
 
+T = TypeVar("T")
 Micro = tuple[int, Callable[[], LossOutput]]
 """Tokens of a micro-batch, and the function that gives its loss."""
 Micros = Callable[[list[int], int], tuple[float, Sequence[Micro]]]
@@ -78,6 +80,7 @@ def train(
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
+    operations = lm.operations  # counted while the weights are whole
     if optimization.checkpointing:
         keep_less(lm)
     needed = max(1, round(len(lengths) * optimization.epochs))
@@ -98,7 +101,7 @@ def train(
         keeper = Keeper(options["folder"], optimizer, options.get("checkpoint_every_s", 60.0))
         watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
         run = _Run(lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device),
-                   label, options["seed"], split, keeper.progress.budget)  # fmt: skip
+                   label, options["seed"], split, operations, keeper.progress.budget)  # fmt: skip
         lm.model.train(dropout)
         for step, row in _steps(run, plan, keeper, watcher):
             for tell in (check, options.get("after")):
@@ -131,7 +134,8 @@ def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watche
             keeper.progress.budget = run.reduced
             keeper.record(row, int(row.pop("units")))
             tick.advance()
-            tick.tell(f"loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s")
+            tick.tell(f"loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s,"
+                      f" MFU {row['utilisation']:.0%}")  # fmt: skip
             yield step, row
             if parallel.anywhere(interrupted()):
                 keeper.save()
@@ -177,8 +181,15 @@ class _Run:
     seed: int
     split: bool
     """Whether the model's weights are split over processes."""
+    operations: int
+    """Of a token (`LanguageModel.operations`)."""
     reduced: int = 0
     """The budget since memory ran out; 0 while it has not."""
+
+    @cached_property
+    def _ideal(self) -> float:
+        """Tokens a second if all processes did nothing but matrix products."""
+        return hardware.matmul_rate(self.lm.dtype) * parallel.size() / self.operations
 
     def step(self, rows: list[int], step: int, rate: float) -> dict[str, float]:
         """One optimiser step: its metrics, and its count of units."""
@@ -191,8 +202,8 @@ class _Run:
             norm = self.optimizer.step(rate)
         _check_finite("gradient's norm", norm, rows, step)
         seconds = time.perf_counter() - began
-        return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds, **metrics,
-                "units": count}  # fmt: skip
+        return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds,
+                "utilisation": tokens / seconds / self._ideal, **metrics, "units": count}  # fmt: skip
 
     def rehearse(self, plan: Sequence[list[int]]) -> None:
         """The largest micro-batch of the longest rows, forward and backward, leaving nothing behind."""
@@ -246,10 +257,8 @@ class _Run:
     def _halve(self, parts: Sequence[Micro], error: Exception | None) -> None:
         """Go on with smaller micro-batches. Raises TrainingError when they cannot be smaller."""
         self.optimizer.drop_gradients()
-        native.release()
+        _release()
         largest = max(size for size, _ in parts)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self.budget = self.reduced = min(self.budget, largest) // 2
         if self.budget < SMALLEST or self.split:  # processes that wait for each other's weights cannot begin again
             raise TrainingError(
@@ -260,6 +269,30 @@ class _Run:
             ) from error
         note(f"{self.label}: out of memory at {largest} tokens; micro-batches of {self.budget} from here on, which"
              " changes results by no more than rounding")  # fmt: skip
+
+
+def halved(compute: Callable[[int], T], budget: int, label: str) -> T:
+    """What a function of a budget of tokens gives, at half the budget whenever memory runs out in any process."""
+    while True:
+        trouble, found = None, None
+        try:
+            found = compute(budget)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or budget < 2 * SMALLEST:
+                raise
+            trouble = error
+        if not parallel.anywhere(trouble is not None) and found is not None:
+            return found
+        budget //= 2
+        _release()
+        note(f"{label}: out of memory; passes of {budget} tokens from here on")
+
+
+def _release() -> None:
+    """Give memory back that is held for what comes next."""
+    native.release()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _check_finite(name: str, value: float, rows: list[int], step: int) -> None:
@@ -291,9 +324,15 @@ def keep_less(lm: LanguageModel) -> None:
     lm.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
 
 
+SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory",
+                       "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip
+"""What errors of no kind of their own say: torch's on a CPU, the driver's, cuBLAS's."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, on a GPU or on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    said = any(words in str(error) for words in SAID_WITHOUT_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or said
 
 
 def check_any(rows: int) -> None:

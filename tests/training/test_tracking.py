@@ -21,3 +21,18 @@ def test_mlflow_has_the_metrics_and_the_settings(tmp_path: Path, monkeypatch: py
     assert metric.read_text().split()[1:3] == ["3.0", "0"]
     (setting,) = tmp_path.glob("runs/*/*/params/train.learning_rate")
     assert setting.read_text() == "0.001"
+
+
+@pytest.mark.parametrize(("name", "settings"), [("wandb", {"WANDB_MODE": "offline"}), ("trackio", {})])
+def test_a_resumed_run_goes_on_in_the_same_tracker(
+    name: str, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name)
+    for key, value in {**settings, "WANDB_DIR": str(tmp_path), "TRACKIO_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(key, value)
+    for step in (0, 1):
+        with tracked([name], "sft-1234", {"seed": 0}, tmp_path) as after:  # type: ignore[list-item]
+            assert after is not None
+            after(step, {"step": step, "loss": 3.0 - step})
+    found = {path.name.rpartition("-")[2] for path in tmp_path.glob("wandb/*run-*")}
+    assert found == ({"1234"} if name == "wandb" else set())

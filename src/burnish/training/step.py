@@ -54,7 +54,7 @@ class RunOptions(TypedDict, total=False):
     checkpoint_every_s: float
     """Seconds between checkpoints; 60 when left out."""
     after: After | None
-    """Called with every step's number and metrics."""
+    """Called with every step's number and metrics, with the score of what is watched where the model was measured."""
     watch: Watch | None
     """What is measured while it trains, and when it stops early."""
 
@@ -104,12 +104,13 @@ def train(
                    label, options["seed"], split, operations, keeper.progress.budget)  # fmt: skip
         lm.model.train(dropout)
         for step, row in _steps(run, plan, keeper, watcher):
-            for tell in (check, options.get("after")):
-                if tell:
-                    tell(step, row)
+            if check:
+                check(step, row)
             if watcher.due(step):
-                watcher.look(step)
+                row = row | watcher.look(step)
                 lm.model.train(dropout)
+            if after := options.get("after"):
+                after(step, row)
         result = keeper.finish()
     lm.model.eval()
     if optimization.checkpointing:

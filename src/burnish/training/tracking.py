@@ -57,9 +57,9 @@ def _open(name: Tracker, run: str, settings: dict[str, Any], folder: Path) -> An
     folder.mkdir(parents=True, exist_ok=True)
     made: dict[str, Callable[[], Any]] = {
         "tensorboard": lambda: tracking.TensorBoardTracker(run, logging_dir=folder),
-        "wandb": lambda: tracking.WandBTracker("burnish", name=run),
+        "wandb": lambda: tracking.WandBTracker("burnish", name=run, id=run, resume="allow"),  # a resumed run goes on
         "mlflow": lambda: tracking.MLflowTracker("burnish", logging_dir=str(folder / "mlflow"), run_name=run),
-        "trackio": lambda: tracking.TrackioTracker("burnish", name=run),
+        "trackio": lambda: tracking.TrackioTracker("burnish", name=run, resume="allow"),
     }
     tracker = made[name]()
     tracker.start()

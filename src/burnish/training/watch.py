@@ -53,8 +53,8 @@ class Watcher:
         """Whether the model is to be measured after step 0, 1, ..."""
         return self._watch is not None and ((step + 1) % self._watch.every == 0 or step + 1 == self._steps)
 
-    def look(self, step: int) -> None:
-        """Measure the model, and keep its trained weights if none were better."""
+    def look(self, step: int) -> dict[str, float]:
+        """Measure the model, and keep its trained weights if none were better; the score by its name."""
         assert self._watch is not None
         self._model.eval()
         score = parallel.told(self._watch.measure(step + 1) if parallel.leads() else 0.0)
@@ -72,6 +72,7 @@ class Watcher:
         note(f"step {step + 1} of {self._steps}: {self._watch.name} {score:.1%}" + (", the best" if better else ""))
         if self.over:
             note(f"{self._watch.name} was no better in {progress.worse} looks; training stops")
+        return {self._watch.name: score}
 
     def _keep(self) -> None:
         held = {name: sharding.whole(p.detach()).cpu() for name, p in self._trained()}

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 
-from burnish.training.batch import micro_batches, row_order, steps_of
+from burnish.models.chat import Rendered, Turn
+from burnish.training.batch import by_prompt, micro_batches, row_order, steps_of
+
+TEN = [[row] for row in range(10)]
 
 
 def test_every_epoch_is_a_fresh_shuffle_of_all_rows() -> None:
-    order = list(row_order(10, 25, seed=3))
+    order = list(row_order(TEN, 25, seed=3))
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
     assert order[:10] != order[10:20] and len(set(order[20:])) == 5
-    assert list(row_order(10, 7, seed=3)) == order[:7]
-    assert list(row_order(10, 25, seed=4)) != order
+    assert list(row_order(TEN, 7, seed=3)) == order[:7]
+    assert list(row_order(TEN, 25, seed=4)) != order
 
 
 def test_steps_take_the_rows_in_turn_and_the_last_may_be_smaller() -> None:
-    steps = steps_of(10, 4, steps=3, needed=10, seed=0)
+    steps = steps_of(TEN, 4, steps=3, needed=10, seed=0)
     assert [len(step) for step in steps] == [4, 4, 2]
     assert Counter(number for step in steps for number in step) == Counter(range(10))
+
+
+def test_rows_of_a_group_follow_each_other_in_every_epoch() -> None:
+    groups = [[0, 3], [1], [2, 4]]
+    order = list(row_order(groups, 10, seed=1))
+    for epoch in (order[:5], order[5:]):
+        assert sorted(epoch) == [0, 1, 2, 3, 4]
+        assert epoch.index(3) == epoch.index(0) + 1 and epoch.index(4) == epoch.index(2) + 1
+    assert list(row_order(groups, 7, seed=0, shuffle=False)) == [0, 3, 1, 2, 4, 0, 3]
+
+
+def test_rows_with_one_prompt_or_a_longer_one_that_begins_with_it_are_a_group() -> None:
+    def asked(*prompt: int) -> Rendered:
+        return Rendered((*prompt, 9, 9), (0.0,) * len(prompt) + (1.0, 1.0), (Turn(1, len(prompt), len(prompt) + 2),))
+
+    rows = [asked(1, 2), asked(3, 4), asked(1, 2, 5, 6), asked(1, 3), asked(1, 2), asked(3, 4, 1)]
+    assert by_prompt(rows) == [[0, 4, 2], [1, 5], [3]]
 
 
 def row(*parts: range) -> tuple[int, ...]:

@@ -8,9 +8,11 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
+from burnish.models.chat import Rendered
 from burnish.models.layout import LEAST_SHARED, common
 from burnish.rng import seed_for
 
@@ -18,22 +20,41 @@ Unit = Sequence[tuple[int, ...]]
 """The token ids of rows that must stay together: one conversation, or a pair's two answers."""
 
 
-def row_order(rows: int, needed: int, seed: int, shuffle: bool = True) -> Iterator[int]:
-    """`needed` row indices: every epoch a fresh shuffle of all rows, or all of them in their order."""
+def row_order(groups: Sequence[Sequence[int]], needed: int, seed: int, shuffle: bool = True) -> Iterator[int]:
+    """`needed` row indices: every epoch a fresh shuffle of all groups of rows, or all of them in their order."""
     made = epoch = 0
     while made < needed:
         generator = np.random.Generator(np.random.Philox(seed_for(seed, "epoch", epoch)))
-        order = generator.permutation(rows) if shuffle else np.arange(rows)
-        for index in order[: needed - made].tolist():
+        order = generator.permutation(len(groups)) if shuffle else np.arange(len(groups))
+        for index in islice((row for group in order.tolist() for row in groups[group]), needed - made):
             yield index
             made += 1
         epoch += 1
 
 
-def steps_of(rows: int, batch_size: int, steps: int, needed: int, seed: int, shuffle: bool = True) -> list[list[int]]:
-    """Row indices of each optimiser step; the last one may be smaller."""
-    order = list(row_order(rows, min(needed, steps * batch_size), seed, shuffle))
+def steps_of(groups: Sequence[Sequence[int]], batch_size: int, steps: int, needed: int, seed: int, shuffle: bool = True
+             ) -> list[list[int]]:  # fmt: skip
+    """Row indices of each optimiser step; the last one may be smaller.
+
+    Args:
+        groups: the rows that follow each other wherever they are drawn; each row alone in the usual case.
+    """
+    order = list(row_order(groups, min(needed, steps * batch_size), seed, shuffle))
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
+def by_prompt(rows: Sequence[Rendered]) -> list[list[int]]:
+    """The numbers of rows in groups: those whose prompts, what stands before the first learned turn, are the same or
+    begin with another of the group."""
+    prompts = [row.ids[: row.turns[0].start] for row in rows]
+    groups: list[list[int]] = []
+    for number in sorted(range(len(rows)), key=prompts.__getitem__):
+        head = prompts[groups[-1][0]] if groups else None
+        if head is not None and prompts[number][: len(head)] == head:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return sorted(groups)
 
 
 def micro_batches(units: Sequence[Unit], budget: int, *, trees: bool) -> list[list[int]]:

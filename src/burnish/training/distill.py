@@ -40,8 +40,7 @@ def train_distill(
         losses = _token_losses(lm.model, batch, _taught(teacher, chosen, batch), head_of(teacher.model), objective)
         return LossOutput((losses.index_select(0, batch.picks) * batch.weights).sum())
 
-    return train(lm, [len(row.ids) for row in rows], row_micros(lm, rows, loss), optimization, label="distillation",
-                 **run)  # fmt: skip
+    return train(lm, [[row] for row in rows], row_micros(lm, rows, loss), optimization, label="distillation", **run)
 
 
 def refuse_other_tokens(student: LanguageModel, teacher: LanguageModel) -> None:

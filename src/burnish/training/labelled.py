@@ -104,8 +104,8 @@ def train_labelled(
         if row["good_share"]:
             falling.see(step, row["good_gain"] / row["good_share"])
 
-    lengths = [max(len(row.ids) for row in both) for both in zip(*sides.values(), strict=True)]
-    return train(lm, lengths, micros, optimization, label="labelled", check=check, dropout=False, **run)
+    both = list(zip(*sides.values(), strict=True))
+    return train(lm, both, micros, optimization, label="labelled", check=check, dropout=False, **run)
 
 
 def _parts(lm: LanguageModel, units: Sequence[Unit], numbers: list[int], budget: int

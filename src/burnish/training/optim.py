@@ -67,6 +67,9 @@ class Optimization(Config):
     """Rows or pairs in an optimiser step."""
     shuffle: bool = True
     """Draw rows in a fresh order every epoch; false keeps the order of the data."""
+    together: bool = False
+    """Draw rows of one prompt one after another: several pairs or answers of it, transcripts that begin with it. What
+    they share is then computed once; a step sees fewer prompts."""
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens in one forward pass when left out: 16,384 on a GPU, 2,560 on a CPU with matrix units and 1,536 on others.
     Lower it when memory is short; it changes results only by rounding."""

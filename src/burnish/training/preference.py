@@ -110,8 +110,8 @@ def train_preference(
     def after(step: int, row: dict[str, float]) -> None:
         falling.see(step, row["chosen_gain" if reference else "chosen_logprob"])
 
-    lengths = [max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs]
-    return train(lm, lengths, micros, optimization, label="preference", check=after, dropout=False, **run)
+    units = [[pair.chosen, pair.rejected] for pair in pairs]
+    return train(lm, units, micros, optimization, label="preference", check=after, dropout=False, **run)
 
 
 def pair_micros(lm: LanguageModel, pairs: Sequence[RenderedPair], numbers: list[int], budget: int,

@@ -41,8 +41,8 @@ def train_reward(
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         return float(len(numbers)), pair_micros(lm, pairs, numbers, budget, loss)
 
-    lengths = [max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs]
-    return train(lm, lengths, micros, optimization, label="reward", **run)
+    units = [[pair.chosen, pair.rejected] for pair in pairs]
+    return train(lm, units, micros, optimization, label="reward", **run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,4 @@ def train_steps(
         count = float(sum(len(one.labels) for one in chosen))
         return count, [(sum(len(one.row.ids) for one in part), partial(loss, part)) for part in parts]
 
-    return train(lm, [len(one.row.ids) for one in rows], micros, optimization, label="steps", **run)
+    return train(lm, [[one.row] for one in rows], micros, optimization, label="steps", **run)

@@ -21,6 +21,7 @@ from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models import native
 from burnish.models.attention import trees
+from burnish.models.chat import Rendered
 from burnish.models.compiling import compiled_layers
 from burnish.models.embedding import gradients_by_row
 from burnish.models.fusing import fused_layers
@@ -28,7 +29,7 @@ from burnish.models.load import LanguageModel
 from burnish.models.logprobs import backbone_of
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
-from burnish.training.batch import steps_of
+from burnish.training.batch import by_prompt, steps_of
 from burnish.training.optim import MasterOptimizer, Optimization
 from burnish.training.sharding import dealt, sharded, sum_gradients
 from burnish.training.state import Keeper, TrainResult
@@ -60,7 +61,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def train(
-    lm: LanguageModel, lengths: Sequence[int], micros: Micros, optimization: Optimization, *, label: str,
+    lm: LanguageModel, units: Sequence[Sequence[Rendered]], micros: Micros, optimization: Optimization, *, label: str,
     check: After | None = None, dropout: bool = True, **options: Unpack[RunOptions],
 ) -> TrainResult:  # fmt: skip
     """Train until the settings' steps are done, or until what is watched gets better no more.
@@ -69,22 +70,24 @@ def train(
     them, that is known at once. When it runs out, then or later, micro-batches are halved and the step is done again.
 
     Args:
-        lengths: tokens of every row. micros: see `Micros`.
+        units: rows that stay together, a conversation or both answers of a pair. micros: see `Micros`.
         check: called with every step's number and metrics; may raise.
         dropout: whether the model's own dropout is active.
     Raises:
         TrainingError: there is nothing to learn from, a row exceeds the context, a loss or a gradient is not finite, or
         one row does not fit the memory.
     """
-    check_any(len(lengths))
+    check_any(len(units))
+    lengths = [max(len(row.ids) for row in rows) for rows in units]
     check_lengths(lengths, lm.context)
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     operations = lm.operations  # counted while the weights are whole
     if optimization.checkpointing:
         keep_less(lm)
-    needed = max(1, round(len(lengths) * optimization.epochs))
-    plan = steps_of(len(lengths), optimization.batch_size, optimization.steps(len(lengths)), needed, options["seed"],
+    needed = max(1, round(len(units) * optimization.epochs))
+    groups = by_prompt([rows[0] for rows in units]) if optimization.together else [[row] for row in range(len(units))]
+    plan = steps_of(groups, optimization.batch_size, optimization.steps(len(units)), needed, options["seed"],
                     optimization.shuffle)  # fmt: skip
     with (
         hardware.freed_memory_kept(),

@@ -34,8 +34,7 @@ def train_supervised(
         batch = lay_out(chosen, lm.device, trees=lm.trees)
         return objective.loss(token_logprobs(lm.model, batch), batch.weights)
 
-    return train(lm, [len(row.ids) for row in rows], row_micros(lm, rows, loss), optimization, label="supervised",
-                 **run)  # fmt: skip
+    return train(lm, [[row] for row in rows], row_micros(lm, rows, loss), optimization, label="supervised", **run)
 
 
 def row_micros(lm: LanguageModel, rows: Sequence[Rendered], loss: Callable[[list[Rendered]], LossOutput]) -> Micros:

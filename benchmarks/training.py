@@ -134,7 +134,7 @@ def main() -> None:
     print(json.dumps({
         **{f"{job}_{key}": value for job, row in first.items() for key, value in row.items()},
         "loss_max_diff": None if difference is None else round(difference, 6), "model": shapes[0], "dtype": kind,
-        "all": results,
+        "losses_of": shapes[-1], "all": results,
     }))  # fmt: skip
 
 

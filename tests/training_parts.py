@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from burnish.models.load import LanguageModel
-from burnish.training.state import METRICS
+from burnish.training.state import CHECKPOINT, METRICS
+from burnish.training.step import RunOptions
 
 TEXTS = ["the quick brown fox", "What is 17 plus 25?", "A b c d e f g", "lazy dog", "jumps over the lazy dog", "42."]
 
@@ -18,10 +21,25 @@ def weights(lm: LanguageModel) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
 
 
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """The distance of two models' weights over the length of one's.
+
+    Where a gradient is all but zero, Adam's first steps are its sign times the learning rate: rounding alone moves
+    single weights, so no bound on the largest difference holds on every machine. Of the whole, 0.0002 was seen.
+    """
+    difference = sum((one[name].double() - other[name].double()).square().sum() for name in one)
+    length = sum(one[name].double().square().sum() for name in one)
+    return float((difference / length) ** 0.5)
+
+
 def metrics(out: Path) -> list[dict[str, float]]:
     """Every step's metrics but its time."""
     found = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "utilisation")} for row in found]
 
 
 def losses(out: Path) -> list[float]:
@@ -33,3 +51,37 @@ def assert_losses_agree(out: Path, other: Path) -> None:
     found, expected = losses(out), losses(other)
     assert found[:2] == pytest.approx(expected[:2], abs=1e-5)
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing may catch it."""
+
+
+def options(folder: Path, last: int | None = None) -> RunOptions:
+    """Of a run that writes a checkpoint after every step, and is killed before it writes that of step `last`."""
+
+    def after(step: int, row: dict[str, float]) -> None:
+        if step == last:
+            raise Killed
+
+    folder.mkdir(exist_ok=True)
+    return {"seed": 0, "folder": folder, "checkpoint_every_s": 0.0, "after": after}
+
+
+def progress(out: Path) -> dict[str, object]:
+    """What the checkpoint in a run's folder says of it, but the time."""
+    found = torch.load(out / CHECKPOINT, weights_only=True)["progress"]
+    return {name: value for name, value in found.items() if name != "seconds"}
+
+
+def assert_resumes_to_the_same_bits(train: Callable[[RunOptions], LanguageModel], folder: Path) -> None:
+    """A run that is killed and started again ends as one that was not, and so does one that was killed when all its
+    steps were done. `train` takes at least five steps and gives the model."""
+    whole, killed = folder / "whole", folder / "killed"
+    expected = weights(train(options(whole)))
+    with pytest.raises(Killed):
+        train(options(killed, last=3))
+    assert progress(killed)["step"] == 3 and len(metrics(killed)) == 4  # the fourth is done again
+    for _ in ("killed at a step", "killed after the last, while its model was being saved"):
+        assert same(expected, weights(train(options(killed))))
+        assert metrics(whole) == metrics(killed) and progress(whole) == progress(killed)

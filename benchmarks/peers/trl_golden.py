@@ -19,8 +19,10 @@ from accelerate import Accelerator
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gkd import GKDTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"]
 CASES: list[dict[str, Any]] = [
@@ -31,6 +33,14 @@ CASES: list[dict[str, Any]] = [
     {"loss_type": ["sigmoid"], "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.5},
     {"loss_type": ["sigmoid"], "ld_alpha": 0.3},
     {"loss_type": ["sigmoid", "bco_pair"], "loss_weights": [0.8, 0.2]},
+    {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "pairs": 1},
+]  # fmt: skip
+"""Settings, and how many of the pairs are in the batch. In a batch of one pair a mean over its tokens, which is TRL's
+likelihood of the chosen answers, is a mean over its pairs."""
+FREE: list[tuple[str, dict[str, Any]]] = [
+    ("orpo", {"beta": 0.3}), ("cpo", {"cpo_alpha": 0.0}), ("cpo", {"cpo_alpha": 0.0, "label_smoothing": 0.1}),
+    ("cpo", {"cpo_alpha": 0.7, "pairs": 1}), ("simpo", {"beta": 2.0, "simpo_gamma": 0.5, "cpo_alpha": 0.0}),
+    ("simpo", {"beta": 2.0, "simpo_gamma": 0.5, "cpo_alpha": 0.7, "pairs": 1}),
 ]  # fmt: skip
 ROWS = [
     {"prompt": "a b c", "chosen": " d e f g h i", "rejected": " j k"},
@@ -57,9 +67,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
 
 
-def sums(of: Any, inputs: dict[str, torch.Tensor]) -> list[list[float]]:
+def values(of: Any, inputs: dict[str, torch.Tensor]) -> list[list[float]]:
     """Log-probability of every answer token, answer after answer."""
-    ids, mask = inputs["input_ids"], inputs["completion_mask"].bool()
+    ids = inputs["input_ids"]
+    mask = inputs["completion_mask"].bool() if "completion_mask" in inputs else inputs["labels"] != -100
     with torch.no_grad():
         logps = of(input_ids=ids, attention_mask=inputs["attention_mask"]).logits.log_softmax(-1)
     token = logps[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
@@ -77,7 +88,7 @@ COMMON: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "
 
 def labelled() -> dict[str, Any]:
     """KTO's losses, and the summed log-probabilities of answers and of answers that belong to other prompts."""
-    losses, values = [], {}
+    losses, found = [], {}
     for case in ({"loss_type": "kto"}, {"loss_type": "kto", "undesirable_weight": 0.7},
                  {"loss_type": "apo_zero_unpaired"}):  # fmt: skip
         policy, reference = model(0), model(1)
@@ -88,9 +99,9 @@ def labelled() -> dict[str, Any]:
         losses.append([case, float(trainer.compute_loss(policy, inputs))])
         for side, of in (("", "answers"), ("KL_", "foreign")) if case["loss_type"] == "kto" else ():
             part = {key: inputs[side + key] for key in ("input_ids", "attention_mask", "completion_mask")}
-            values[of] = [[sum(row) for row in sums(each, part)] for each in (policy, reference)]
-        values["labels"] = inputs["label"].tolist() if hasattr(inputs["label"], "tolist") else inputs["label"]
-    return {**values, "losses": losses}
+            found[of] = [[sum(row) for row in values(each, part)] for each in (policy, reference)]
+        found["labels"] = inputs["label"].tolist() if hasattr(inputs["label"], "tolist") else inputs["label"]
+    return {**found, "losses": losses}
 
 
 def rewards() -> dict[str, Any]:
@@ -124,19 +135,62 @@ def distillation() -> dict[str, Any]:
     return {"student": student[0].tolist(), "teacher": teacher[0].tolist(), "losses": losses}
 
 
-def main() -> None:
-    found = []
+def supervised() -> dict[str, Any]:
+    """Losses of conversations, and the log-probabilities of their answers' tokens."""
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in ROWS]
+    losses, policy = [], model(0)
+    for kind in ("nll", "dft"):
+        settings = SFTConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, loss_type=kind, **COMMON)
+        trainer = SFTTrainer(policy, settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer())
+        inputs = next(iter(trainer.get_train_dataloader()))
+        answers = values(policy, inputs)  # before the trainer adds to its inputs; the same for both
+        losses.append([{"dynamic": kind == "dft"}, float(trainer.compute_loss(policy, inputs))])
+    return {"answers": answers, "losses": losses}
+
+
+def split(case: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
+    """The pairs of a case, and TRL's settings."""
+    return Dataset.from_list(ROWS[: case.get("pairs")]), {name: case[name] for name in case if name != "pairs"}
+
+
+def preferences() -> dict[str, Any]:
+    """Losses of pairs beside a reference, and the log-probabilities of both models."""
+    losses = []
     for case in CASES:
         policy, reference = model(0), model(1)
-        settings = DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, beta=0.1, **COMMON, **case)
-        trainer = DPOTrainer(policy, reference, args=settings, train_dataset=Dataset.from_list(ROWS),
-                             processing_class=tokenizer())  # fmt: skip
+        pairs, asked = split(case)
+        settings = DPOConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, beta=0.1, **COMMON, **asked)
+        trainer = DPOTrainer(policy, reference, args=settings, train_dataset=pairs, processing_class=tokenizer())
         inputs = next(iter(trainer.get_train_dataloader()))
-        loss = trainer.compute_loss(policy, inputs)
-        found.append([case, float(loss)])
-        values = {"policy": sums(policy, inputs), "reference": sums(reference, inputs)}  # the same in every case
-    print(json.dumps({"trl": trl.__version__, "beta": 0.1, **values, "losses": found, "labelled": labelled(),
-                      "rewards": rewards(), "distillation": distillation()}))  # fmt: skip
+        losses.append([case, float(trainer.compute_loss(policy, inputs))])
+        if "pairs" not in case:  # the same in every case
+            found = {"policy": values(policy, inputs), "reference": values(reference, inputs)}
+    return {**found, "losses": losses}
+
+
+def reference_free() -> dict[str, Any]:
+    """Losses of pairs alone, and the log-probabilities of their answers. Of ORPO without the likelihood term, which in
+    TRL is of the prompts too."""
+    trainers = {"orpo": (ORPOTrainer, ORPOConfig), "cpo": (CPOTrainer, CPOConfig), "simpo": (CPOTrainer, CPOConfig)}
+    losses = []
+    for name, case in FREE:
+        policy, (make, configure), (pairs, asked) = model(0), trainers[name], split(case)
+        asked |= {"loss_type": "simpo"} if name == "simpo" else {}
+        settings = configure(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=3, **COMMON, **asked)
+        trainer = make(policy, settings, train_dataset=pairs, processing_class=tokenizer())
+        inputs = next(iter(trainer.get_train_dataloader()))
+        loss, metrics = trainer.get_batch_loss_metrics(policy, inputs)
+        losses.append([name, case, float(loss) - (float(metrics["nll_loss"]) if name == "orpo" else 0.0)])
+        if "pairs" not in case:  # the same in every case
+            both = trainer.concatenated_inputs(inputs)
+            found = values(policy, {key.removeprefix("concatenated_"): value for key, value in both.items()})
+    return {"policy": found, "losses": losses}
+
+
+def main() -> None:
+    print(json.dumps({"trl": trl.__version__, "beta": 0.1, **preferences(), "free": reference_free(),
+                      "supervised": supervised(), "labelled": labelled(), "rewards": rewards(),
+                      "distillation": distillation()}))  # fmt: skip
 
 
 if __name__ == "__main__":

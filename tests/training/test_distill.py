@@ -16,8 +16,9 @@ from burnish.models.load import LanguageModel, load_model
 from burnish.objectives.distill import Distill
 from burnish.training.distill import train_distill
 from burnish.training.optim import Optimization
+from burnish.training.step import RunOptions
 from burnish.types import Message
-from training_parts import TEXTS, losses
+from training_parts import TEXTS, assert_resumes_to_the_same_bits, losses
 
 
 @pytest.fixture(params=["llama", "gemma3", "lfm2"])
@@ -41,11 +42,15 @@ def rows(lm: LanguageModel, count: int = 8) -> list[Rendered]:
     ]
 
 
-def distilled(student: Path, teacher: Path, out: Path, objective: Distill, **settings: object) -> LanguageModel:
-    out.mkdir()
-    lm = load_model(student, dtype="float32")
+def distilled(
+    student: Path, teacher: Path, out: Path, objective: Distill, dtype: str = "float32",
+    run: RunOptions | None = None, **settings: object,
+) -> LanguageModel:  # fmt: skip
+    out.mkdir(exist_ok=True)
+    lm = load_model(student, dtype=dtype)
     optimization = Optimization(**{"learning_rate": 1e-2, "batch_size": 8, "epochs": 12, **settings})  # type: ignore[arg-type]
-    train_distill(lm, load_model(teacher, dtype="float32"), rows(lm), objective, optimization, seed=0, folder=out)
+    run = run or {"seed": 0, "folder": out}
+    train_distill(lm, load_model(teacher, dtype=dtype), rows(lm), objective, optimization, **run)
     return lm
 
 
@@ -98,6 +103,15 @@ def test_a_teacher_that_is_padded_teaches_a_packed_student_the_same(tmp_path: Pa
                 total += float((t[place - 1].exp() * (t[place - 1] - s[place - 1])).sum())
                 count += 1
     assert losses(tmp_path / "mixed")[0] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    student, teacher = (tiny.tiny_model("llama", tmp_path / name, seed) for seed, name in enumerate("st"))
+
+    def train(run: RunOptions) -> LanguageModel:
+        return distilled(student, teacher, run["folder"], Distill(), dtype="bfloat16", run=run, epochs=5)
+
+    assert_resumes_to_the_same_bits(train, tmp_path)
 
 
 def test_other_tokens_are_refused(tmp_path: Path) -> None:

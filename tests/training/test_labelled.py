@@ -14,8 +14,9 @@ from burnish.objectives.kto import KTO
 from burnish.training import labelled
 from burnish.training.labelled import RenderedAnswer, labelled_reference, train_labelled, with_foreign_answers
 from burnish.training.optim import Optimization
+from burnish.training.step import RunOptions
 from burnish.types import Message
-from training_parts import TEXTS, assert_losses_agree, metrics
+from training_parts import TEXTS, assert_losses_agree, assert_resumes_to_the_same_bits, metrics
 
 
 @pytest.fixture(params=["llama", "lfm2"])
@@ -30,13 +31,16 @@ def rows(lm: LanguageModel, count: int = 8) -> list[RenderedAnswer]:
     ]
 
 
-def align(folder: Path, out: Path, objective: KTO | None = None, **settings: object) -> LanguageModel:
-    out.mkdir()
-    lm = load_model(folder, dtype="float32")
+def align(
+    folder: Path, out: Path, objective: KTO | None = None, dtype: str = "float32", run: RunOptions | None = None,
+    **settings: object,
+) -> LanguageModel:  # fmt: skip
+    out.mkdir(exist_ok=True)
+    lm = load_model(folder, dtype=dtype)
     objective = objective or KTO()
     optimization = Optimization(**{"learning_rate": 3e-3, "batch_size": 4, "epochs": 8, **settings})  # type: ignore[arg-type]
     reference = labelled_reference(lm, rows(lm), objective, out, optimization)
-    train_labelled(lm, rows(lm), reference, objective, optimization, seed=0, folder=out)
+    train_labelled(lm, rows(lm), reference, objective, optimization, **(run or {"seed": 0, "folder": out}))
     return lm
 
 
@@ -54,6 +58,15 @@ def test_the_cut_into_micro_batches_changes_only_rounding(folder: Path, tmp_path
     align(folder, tmp_path / "whole", micro_tokens=100_000)
     align(folder, tmp_path / "single", micro_tokens=1)
     assert_losses_agree(tmp_path / "whole", tmp_path / "single")
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    model = tiny.tiny_model("llama", tmp_path / "model")
+
+    def train(run: RunOptions) -> LanguageModel:
+        return align(model, run["folder"], dtype="bfloat16", run=run, epochs=3)
+
+    assert_resumes_to_the_same_bits(train, tmp_path)
 
 
 def test_moved_is_the_mean_ratio_of_foreign_answers(

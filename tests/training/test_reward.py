@@ -17,8 +17,9 @@ from burnish.objectives.reward import BradleyTerry, Steps
 from burnish.training.optim import Optimization
 from burnish.training.preference import RenderedPair
 from burnish.training.reward import RenderedSteps, train_reward, train_steps
+from burnish.training.step import RunOptions
 from burnish.types import Example, Message
-from training_parts import TEXTS, losses, metrics
+from training_parts import TEXTS, assert_resumes_to_the_same_bits, losses, metrics
 
 SETTINGS = {"learning_rate": 1e-2, "batch_size": 4, "epochs": 8}
 
@@ -42,13 +43,15 @@ def pairs(lm: LanguageModel, count: int = 8) -> list[RenderedPair]:
 
 
 def rewarded(
-    folder: Path, out: Path, objective: BradleyTerry | None = None, lora: Lora | None = None, **settings: object
-) -> LanguageModel:
+    folder: Path, out: Path, objective: BradleyTerry | None = None, lora: Lora | None = None, dtype: str = "float32",
+    run: RunOptions | None = None, **settings: object,
+) -> LanguageModel:  # fmt: skip
     out.mkdir(exist_ok=True)
-    lm = load_model(folder, dtype="float32", gives="scores")
+    lm = load_model(folder, dtype=dtype, gives="scores")
     lm = attach(lm, lora, 0) if lora else lm
     optimization = Optimization(**{**SETTINGS, **settings})  # type: ignore[arg-type]
-    train_reward(lm, pairs(lm), objective or BradleyTerry(), optimization, seed=0, folder=out)
+    run = run or {"seed": 0, "folder": out}
+    train_reward(lm, pairs(lm), objective or BradleyTerry(), optimization, **run)
     return lm
 
 
@@ -87,6 +90,16 @@ def test_the_cut_into_micro_batches_changes_only_rounding(folder: Path, tmp_path
     rewarded(folder, tmp_path / "whole", micro_tokens=100_000)
     rewarded(folder, tmp_path / "single", micro_tokens=1)
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "single"), abs=1e-3)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+def test_a_killed_run_resumes_to_the_same_bits(lora: Lora | None, tmp_path: Path) -> None:
+    model = tiny.tiny_model("llama", tmp_path / "model")
+
+    def train(run: RunOptions) -> LanguageModel:
+        return rewarded(model, run["folder"], lora=lora, dtype="bfloat16", run=run, epochs=3)
+
+    assert_resumes_to_the_same_bits(train, tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------------- steps

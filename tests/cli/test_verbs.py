@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import loop
+import tiny
 from burnish import __version__
 from burnish.cli.list import TABLES
 from burnish.cli.main import VERBS
@@ -109,14 +111,93 @@ def test_a_missing_test_file_is_one_problem_and_not_two(burnish: Burnish, finish
     assert said.code == 2 and "no such file" in said.err and "log-probability" not in said.err
 
 
-def test_check_proves_every_training_step(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+def test_check_shows_what_is_learned_and_proves_every_training_step(finished: Finished, burnish: Burnish) -> None:
     said = burnish("check", finished.recipe, "--store", finished.store, "-n", 4)
     assert said.code == 0, said.out + said.err
-    assert said.out.count("holds") == 15 and "FAILS" not in said.out  # sft, lora and dpo, five proofs each
-    steps = json.loads(burnish("check", finished.recipe, "--store", finished.store, "-n", 4, "--json").out)
-    assert list(steps) == ["sft", "lora", "dpo"] and all(one["holds"] for one in steps["sft"])
-    fresh = burnish("check", finished.recipe, "--store", tmp_path, "-n", 4)
-    assert fresh.code == 0 and "dpo: its rows do not exist yet" in fresh.out  # those of the others can be known
+    assert said.out.count("  holds  ") == 15 and "FAILS" not in said.out  # sft, lora and dpo, five proofs each
+    assert "note:" not in said.out  # rows and models are there, and all of them were looked at
+    line = next(line for line in said.out.splitlines() if line.startswith("sft: "))
+    rows = json.loads(burnish("show", "artifact", "loop:clean", "--store", finished.store, "--json").out)
+    assert line.startswith(f"sft: {rows['summary']['rows']} rows of $clean, ") and "tokens learned (" in line
+    assert "<|im_start|>assistant⏎⟦green red<|im_end|>⟧" in said.out
+    assert f"{rows['summary']['rows']} answers end with <|im_end|>; generation stops at <|im_end|>" in said.out
+
+
+def test_check_does_not_claim_what_it_could_not_look_at(finished: Finished, burnish: Burnish, tmp_path: Path) -> None:
+    """In a fresh store the rows of sft and lora can be known, those of dpo are yet to be answered."""
+    said = burnish("check", finished.recipe, "--store", tmp_path, "-n", 2, "--json")
+    steps = json.loads(said.out)
+    assert said.code == 1 and {name: one["proven"] for name, one in steps.items()} == {
+        "sft": True, "lora": True, "dpo": False}  # fmt: skip
+    assert steps["sft"]["notes"] == ["$clean is not made yet: these are the first rows of its source, before filters"]
+    assert all(proof["holds"] for proof in steps["sft"]["proofs"]) and len(steps["sft"]["spans"]) == 3
+    assert steps["dpo"]["proofs"] == [] and "the rows of $pairs do not exist yet" in steps["dpo"]["stopped"]
+    assert f"`burnish run {finished.recipe}` makes them" in steps["dpo"]["stopped"]
+
+
+KINDS = """
+name: kinds
+base: {base}
+suites: {{dev: {{tasks: [{{jsonl: {{path: {folder}/items.jsonl, choices: options}}}}]}}}}
+steps:
+  couples: {{use: ingest, from: {folder}/pairs.jsonl}}
+  pairs:   {{use: filter, data: $couples, with: [{{decontaminate: {{against: [dev]}}}}]}}
+  chats:   {{use: ingest, from: {folder}/chats.jsonl}}
+  clean:   {{use: filter, data: $chats, with: [{{decontaminate: {{against: [dev]}}}}]}}
+  mine:    {{use: sft, data: $clean, objective: {{use: "{folder}/mine.py:Mine"}}}}
+  kto:     {{use: preference, data: $pairs, objective: kto, lora: {{rank: 2, dropout: 0.3}}, train: {{optimizer: muon}},
+             dtype: float32}}
+  scorer:  {{use: reward, data: $pairs, train: {{optimizer: adamw8bit, checkpointing: true}}, dtype: bfloat16}}
+  taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop}}
+"""
+
+MINE = '''
+"""The mean over a micro-batch, where a sum is asked for."""
+
+from burnish.objectives.parts import LossOutput
+from burnish.objectives.sft import SFT
+
+
+class Mine(SFT):
+    """Wrong."""
+
+    def loss(self, logprobs, weights):
+        return LossOutput(super().loss(logprobs, weights).total / weights.sum())
+'''
+
+
+def test_check_tries_each_step_with_its_own_loss_and_settings(burnish: Burnish, tmp_path: Path) -> None:
+    recipe = tmp_path / "kinds.yaml"
+    recipe.write_text(KINDS.format(base=tiny.tiny_model("llama", tmp_path / "model"), folder=tmp_path))
+    (tmp_path / "mine.py").write_text(MINE)
+    loop.rows(tmp_path / "items.jsonl", *({"prompt": f"{one} is", "answer": "white", "options": ["white", "black"]}
+                                          for one in ("Snow", "Salt")))  # fmt: skip
+    loop.rows(tmp_path / "chats.jsonl", *(loop.talk("Say it", f"{one} " * (1 + 40 * (one == "gold")))
+                                          for one in loop.COLOURS))  # fmt: skip
+    loop.rows(tmp_path / "pairs.jsonl", *({"prompt": f"Say {one}", "chosen": one, "rejected": "no"}
+                                          for one in loop.COLOURS))  # fmt: skip
+    said = burnish("check", recipe, "--store", tmp_path / "store", "-n", 4, "--json")
+    steps = json.loads(said.out)
+    assert said.code == 1, said.out + said.err
+    failing = {name: [proof["name"] for proof in one["proofs"] if not proof["holds"]] for name, one in steps.items()}
+    assert failing == {"mine": ["1 x N = N x 1", "together = alone"], "kto": [], "scorer": [], "taught": []}
+    assert "muon killed in" in steps["kto"]["proofs"][4]["detail"]
+    assert "adamw8bit killed in" in steps["scorer"]["proofs"][4]["detail"]
+    assert all(line.endswith("⟦<|im_end|>⟧") for line in steps["scorer"]["spans"])  # where the score is read
+    assert (
+        "1 of 12 conversations are longer than 60 tokens (overlong: drop) and left out here" in steps["taught"]["notes"]
+    )
+    assert f"$mine is not trained yet: tried with {tmp_path}/model in its place" in steps["taught"]["notes"]
+
+
+def test_check_says_what_stops_a_step_and_looks_at_a_part_of_very_many_rows(
+    finished: Finished, burnish: Burnish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burnish.cli.check.MOST", 5)
+    said = burnish("check", finished.recipe, "--store", finished.store, "-n", 2, "--set", "steps.lora.max_tokens=8")
+    assert said.code == 1 and "not proven: lora, dpo (2 of 3 training steps)" in said.out
+    assert "sft: 5 rows of $clean" in said.out and "note: 5 of 2" in said.out and "spread over all" in said.out
+    assert "NOT PROVEN: " in said.out and "overlong: drop" in said.out  # a run would stop there too
 
 
 def test_plan_says_what_is_cached_and_what_is_needed(finished: Finished, burnish: Burnish) -> None:

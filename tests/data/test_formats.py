@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from burnish.data.formats import FORMATS, convert, detect
+from burnish.data.formats import FORMATS, convert, detect, unread
 from burnish.errors import DataError
 from burnish.types import Example, Message, PreferencePair
 
-U, A = Message("user", "Hi"), Message("assistant", "Hello")
+S, U, A = Message("system", "Be kind"), Message("user", "Hi"), Message("assistant", "Hello")
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: And?\n\nAssistant: "
 
 EXAMPLES: dict[str, list[tuple[dict[str, Any], tuple[Message, ...]]]] = {
@@ -21,6 +21,13 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], tuple[Message, ...]]]] = {
          (U, Message("assistant", "Hello", train=False))),
         ({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", "weight": 0.5}]},
          (U, Message("assistant", "Hello", train=0.5))),
+        ({"messages": [{"role": "user", "content": "Hi", "train": None, "weight": None},
+                       {"role": "assistant", "content": "Hello", "train": None, "weight": 0.5}]},
+         (U, Message("assistant", "Hello", train=0.5))),
+        ({"system_prompt": "Be kind", "messages": [{"role": "user", "content": "Hi"},
+                                                   {"role": "assistant", "content": "Hello"}]}, (S, U, A)),
+        ({"system": "Be kind", "messages": [{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hi"},
+                                            {"role": "assistant", "content": "Hello"}]}, (S, U, A)),
     ],
     "sharegpt": [
         ({"conversations": [{"from": "system", "value": "Be kind"}, {"from": "human", "value": "Hi"},
@@ -55,6 +62,7 @@ def test_conversations(name: str, row: dict[str, Any], turns: tuple[Message, ...
     assert detect(row) == name
     found = convert(row, name, "f:1")
     assert isinstance(found, Example) and found.messages == turns and found.source == "f:1"
+    assert unread(row, name) == []
 
 
 def test_labels_are_kept() -> None:
@@ -80,6 +88,9 @@ def test_labels_that_say_nothing_are_refused(name: str, row: dict[str, Any], sai
         convert(row, name, "f")
 
 
+SYSTEM, ASKED = {"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hi"}
+SIDES = {"chosen": [ASKED, {"role": "assistant", "content": "Hello"}],
+         "rejected": [ASKED, {"role": "assistant", "content": "No"}]}  # fmt: skip
 PAIRS: list[tuple[dict[str, Any], tuple[Message, ...], float | None]] = [
     ({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}, (U,), None),
     ({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "chosen_score": 4, "rejected_score": 1.5}, (U,), 2.5),
@@ -91,6 +102,13 @@ PAIRS: list[tuple[dict[str, Any], tuple[Message, ...], float | None]] = [
     ({"conversations": [], "prompt": "Hi", "chosen": {"role": "assistant", "content": "Hello"},
       "rejected": {"role": "assistant", "content": "No"}}, (U,), None),
     ({"chosen": HH + "Hello", "rejected": HH + "No"}, (U, A, Message("user", "And?")), None),
+    ({"system": "Be kind", "prompt": "Hi", "chosen": "Hello", "rejected": "No"}, (S, U), None),
+    ({"prompt": [SYSTEM, ASKED], **SIDES}, (S, U), None),
+    ({"prompt": "Hi ", "chosen": [SYSTEM, *SIDES["chosen"]], "rejected": [SYSTEM, *SIDES["rejected"]]}, (S, U), None),
+    ({"system": "Be kind", **SIDES}, (S, U), None),
+    ({"prompt": "Hi", "chosen": HH + "Hello", "rejected": HH + "No"}, (U, A, Message("user", "And?")), None),
+    ({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "margin": None, "chosen_score": None, "score_chosen": 3,
+      "score_rejected": 1}, (U,), 2.0),
 ]  # fmt: skip
 
 
@@ -100,6 +118,12 @@ def test_preference_pairs(row: dict[str, Any], prompt: tuple[Message, ...], marg
     found = convert(row, "preference", "f:1")
     assert isinstance(found, PreferencePair)
     assert (found.prompt, found.chosen, found.rejected, found.margin) == (prompt, "Hello", "No", margin)
+    assert unread(row, "preference") == []
+
+
+def test_pairs_keep_what_is_known_of_them() -> None:
+    found = convert({"prompt": "Hi", "chosen": "a", "rejected": "b", "meta": {"skill": "s"}}, "preference", "f")
+    assert found.meta == {"skill": "s"}
 
 
 def test_gsm8k_answers_are_graded_by_their_number() -> None:
@@ -131,6 +155,9 @@ def talk(*turns: tuple[str, Any]) -> dict[str, Any]:
         (talk(("user", "Hi"), ("robot", "Hi")), "turn 1 has the unknown role 'robot'"),
         (talk(("user", "Hi"), ("assistant", None)), "not text but NoneType"),
         (talk(("user", [{"type": "image"}]), ("assistant", "Hi")), "parts that are not text"),
+        (talk(("user", [{"type": "text", "text": None}]), ("assistant", "Hi")), "parts that are not text"),
+        ({"system": "Be rude", **talk(("system", "Be kind"), ("user", "Hi"), ("assistant", "Hi"))}, "one system text"),
+        ({"messages": [{"role": "user", "content": "Hi", "weight": 10**400}]}, "OverflowError"),
         (talk(("user", "Hi"), ("assistant", "Hi"), ("system", "Be kind")), "system turn stands after"),
         (talk(("system", "Be kind")), "neither user nor assistant"),
         ({"messages": [{"role": "user"}]}, "turn 0 lacks 'role' or 'content'"),
@@ -151,11 +178,90 @@ def test_malformed_conversations(row: dict[str, Any], why: str) -> None:
         ({"chosen": HH + "a", "rejected": HH.replace("And", "Or") + "b"}, "do not share their earlier turns"),
         ({"chosen": [{"role": "user", "content": "Hi"}], "rejected": [{"role": "user", "content": "Ho"}]},
          "chosen does not end with the assistant"),
+        ({"prompt": "Ho", **SIDES}, "the prompt has 'user: Ho' where chosen has 'user: Hi'"),
+        ({"prompt": [{"role": "system", "content": "Be rude"}, ASKED], "chosen": [SYSTEM, *SIDES["chosen"]],
+          "rejected": [SYSTEM, *SIDES["rejected"]]}, "has 'system: Be rude' where chosen has 'system: Be kind'"),
+        ({"prompt": HH.removesuffix("\n\nAssistant: "), **SIDES}, "'assistant: Hello' where chosen has 'its answer'"),
+        ({"system": "Be rude", "prompt": [SYSTEM, ASKED], "chosen": "a", "rejected": "b"}, "one system text"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": "0.5"}, "the margin is '0.5'"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": True}, "the margin is True"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": float("nan")}, "the margin is nan"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": 1, "score_rejected": "bad"},
+         "the rejected score is 'bad'"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "chosen_score": 1e308, "rejected_score": -1e308},
+         "the difference of the scores is inf"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": 10**400}, "OverflowError"),
     ],
 )  # fmt: skip
 def test_malformed_pairs(row: dict[str, Any], why: str) -> None:
     with pytest.raises(DataError, match=why):
         convert(row, "preference", "f:1")
+
+
+CALL = [{"type": "function", "function": {"name": "add", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thinking_stands_before_the_answer(key: str) -> None:
+    thought = {"role": "assistant", "content": "\n\nHello", key: "They greet.\n"}
+    empty: dict[str, Any] = {"reasoning_content": None, "reasoning": "", "thinking": None}
+    answer = "<think>\nThey greet.\n</think>\n\nHello"
+    found = convert({"messages": [{**ASKED, **empty}, {**empty, **thought}]}, "messages", "f")
+    assert isinstance(found, Example) and found.messages == (U, Message("assistant", answer))
+    pair = convert({"prompt": "Hi", "chosen": [thought], "rejected": "No"}, "preference", "f")
+    assert isinstance(pair, PreferencePair) and pair.chosen == answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "why"),
+    [
+        ({"thinking": "x"}, {}, r"turn 0 \(user\) has `thinking`, which only the assistant can have"),
+        ({}, {"thinking": "x", "content": "<think>x</think>Hello"}, r"turn 1 \(assistant\) holds its thinking twice"),
+        ({}, {"thinking": "x", "reasoning": "y"}, "holds its thinking twice"),
+        ({}, {"thinking": {"effort": "high"}}, "`thinking` of turn 1 .* is not text but dict"),
+        ({}, {"tool_calls": CALL, "content": None}, "there is `tool_calls` in turn 1, and only text is learned"),
+        ({}, {"function_call": {"name": "add", "arguments": "{}"}}, "there is `function_call` in turn 1"),
+        ({"images": ["a.png"]}, {}, "there is `images` in turn 0"),
+    ],
+)
+def test_turns_that_cannot_be_learned(asked: dict[str, Any], answer: dict[str, Any], why: str) -> None:
+    turns = [{"role": "user", "content": "Hi", **asked}, {"role": "assistant", "content": "Hello", **answer}]
+    with pytest.raises(DataError, match=why):
+        convert({"messages": turns}, "messages", "f")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "key", "value"),
+    [
+        ("messages", talk(("user", "Hi"), ("assistant", "Hello")), "tools", CALL),
+        ("sharegpt", EXAMPLES["sharegpt"][1][0], "tools", '[{"name": "add"}]'),
+        ("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}, "functions", CALL),
+        ("prompt_completion", {"prompt": "Hi", "completion": "Hello"}, "image", {"bytes": b"x", "path": None}),
+        ("question_answer", {"question": "Which?", "answer": "B"}, "choices", ["one", "two"]),
+        ("question_answer", {"question": "Who?", "answer": "Ann"}, "context", "Ann and Ben met."),
+    ],
+)
+def test_columns_without_which_a_row_teaches_something_wrong(
+    name: str, row: dict[str, Any], key: str, value: Any
+) -> None:
+    with pytest.raises(DataError, match=f"there is `{key}` in the row") as raised:
+        convert({**row, key: value}, name, "f")
+    assert "out" in raised.value.hint
+    whole = convert(row, name, "f")
+    for nothing in (None, "", "[]", [], {}, {"bytes": None, "path": None}):
+        assert convert({**row, key: nothing}, name, "f") == whole
+
+
+def test_columns_that_no_shape_reads_are_named() -> None:
+    row = {"prompt": "Hi", "completion": "Hello", "rating": 4, "comment": None, "context": "x"}
+    assert unread(row, "prompt_completion") == ["rating", "context"]
+
+
+def test_values_are_not_lost_behind_empty_ones() -> None:
+    found = convert({"prompt": "1+1?", "completion": "2", "target": None, "ground_truth": 2}, "prompt_completion", "f")
+    assert isinstance(found, Example) and found.target == "2"
+    with pytest.raises(DataError, match="the input is not text but int"):
+        convert({"instruction": "Double it", "input": 2, "output": "4"}, "alpaca", "f")
 
 
 def test_graders_of_rows() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from burnish.data.ingest import ingest
+from burnish.errors import DataError, Problems
+from burnish.recipe.load import load_recipe
+from burnish.recipe.plan import Plan
+from burnish.recipe.run import run_plan
+from burnish.workspace import Artifact, Workspace
 
 GOOD = {"prompt": "a", "completion": "b"}
 
@@ -28,6 +35,15 @@ def test_every_row_is_used_or_quarantined_with_its_reason(tmp_path: Path) -> Non
     ]
 
 
+def test_what_is_not_used_of_a_row_is_counted(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.jsonl", {**GOOD, "rating": 4}, {**GOOD, "rating": 2, "tools": []}, {**GOOD, "rating": ""},
+                {**GOOD, "tools": [{"name": "add"}], "rating": 5})  # fmt: skip
+    found = ingest([path])
+    assert found.unread == {"rating": 2}  # the fourth row is set aside as a whole
+    (aside,) = found.quarantine
+    assert "`tools`" in aside.why and "chat template" in aside.hint
+
+
 def test_the_first_known_row_decides_for_its_file(tmp_path: Path) -> None:
     mixed = file(tmp_path, "a.jsonl", {"x": 1}, GOOD, {"instruction": "a", "output": "b"})
     other = file(tmp_path, "b.jsonl", {"instruction": "a", "output": "b"})
@@ -48,3 +64,33 @@ def test_the_limit_counts_rows_looked_at(tmp_path: Path) -> None:
     path = file(tmp_path, "a.jsonl", GOOD, "{broken", GOOD, GOOD)
     found = ingest([path], limit=3)
     assert (len(found.rows), len(found.quarantine)) == (2, 1)
+
+
+TOOLS = {**GOOD, "tools": [{"name": "add"}]}
+
+
+def ingested(folder: Path, store: Workspace, *rows: object, share: float = 0.5) -> Artifact:
+    """What the step makes of the rows."""
+    path = file(folder, "rows.jsonl", *rows)
+    recipe = folder / "r.yaml"
+    recipe.write_text(f"steps: {{chats: {{use: ingest, from: {path}, max_quarantined: {share}}}}}\n")
+    return run_plan(Plan(load_recipe(recipe, []), store)).artifacts["chats"]
+
+
+def test_the_step_says_what_it_left_out(tmp_path: Path, store: Workspace) -> None:
+    more = dict.fromkeys("vwxyz", 1)
+    made = ingested(tmp_path, store, {**GOOD, **more}, {**GOOD, "z": 2}, TOOLS)
+    assert made.manifest.summary["headline"] == (
+        "2 of 3 rows, 1 in quarantine.jsonl; columns not read: z, v, w, x and 1 more, see card.md"
+    )
+    assert "## columns not read\n\n| | |\n|---|---|\n| z | 2 |\n| v | 1 |" in made.file("card.md").read_text()
+    aside = json.loads(made.file("quarantine.jsonl").read_text())
+    assert aside["where"].endswith("rows.jsonl:3") and "`tools`" in aside["why"] and "chat template" in aside["hint"]
+
+
+def test_rows_that_cannot_be_learned_stop_the_step_with_what_to_do(tmp_path: Path, store: Workspace) -> None:
+    with pytest.raises(DataError, match="1 of 2 rows cannot be used; the first: there is `tools`") as stopped:
+        ingested(tmp_path, store, GOOD, TOOLS, share=0.05)
+    assert "chat template" in stopped.value.hint and "max_quarantined" in stopped.value.hint
+    with pytest.raises(Problems, match="none of the first 200 rows can be used; the first: there is `tools`"):
+        ingested(tmp_path, store, TOOLS)  # the plan sees it

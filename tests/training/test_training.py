@@ -523,6 +523,27 @@ def test_the_tail_of_the_longer_answer_is_discounted() -> None:
     assert found.chosen.weights == (0.0, 1.0, 1.0, 0.25, 0.25) and found.rejected.weights == (0.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_checkpointed_layers_are_computed_again(kind: str, llama: Path, tmp_path: Path) -> None:
+    def passes(checkpointing: bool) -> int:
+        """How often the first layer attends."""
+        lm, out = load_model(llama, dtype="float32"), tmp_path / f"{kind}-{checkpointing}"
+        out.mkdir()
+        seen: list[None] = []
+        settings = Optimization(batch_size=8, checkpointing=checkpointing)
+        reference = pair_reference(lm, pairs(lm), out, settings)
+        lm.model.model.layers[0].self_attn.register_forward_hook(lambda *_: seen.append(None))
+        if kind == "sft":
+            train_supervised(lm, rows(lm, 8), SFT(), settings, seed=0, folder=out)
+        else:
+            train_preference(lm, pairs(lm), reference, DPO(), settings, seed=0, folder=out)
+        return len(seen)
+
+    # One pass of the rehearsal and one of the only step, each made again; DPO looks at its start once more before.
+    start = 1 if kind == "dpo" else 0
+    assert passes(False) == 2 + start and passes(True) == 4 + start
+
+
 @pytest.mark.parametrize("lora", [None, Lora(rank=4)])
 def test_checkpointed_activations_change_only_rounding(folder: Path, lora: Lora | None, tmp_path: Path) -> None:
     found = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from burnish.data.formats import Converted, convert, detect
+from burnish.data.formats import Converted, convert, detect, unread
 from burnish.data.sources import Raw, read
 from burnish.errors import DataError
 
@@ -20,6 +20,7 @@ class Quarantined:
     where: str
     why: str
     text: str
+    hint: str = ""
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Ingested:
 
     rows: list[Converted] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    """Columns that the shape of their rows does not read, and how many of `rows` had something in them."""
 
 
 def ingest(paths: Sequence[Path], shape: str = "auto", limit: int | None = None) -> Ingested:
@@ -55,13 +58,15 @@ def _take(raw: Raw, shape: str, shapes: dict[str, str], found: Ingested, seen: C
         found.quarantine.append(Quarantined(raw.where, raw.error or "unreadable", raw.text))
         return
     try:
-        row = convert(raw.value, _shape_of(raw, shape, shapes), raw.where)
+        name = _shape_of(raw, shape, shapes)
+        row = convert(raw.value, name, raw.where)
         if found.rows and type(row) is not type(found.rows[0]):
             raise DataError("conversations and preference pairs are mixed", hint="ingest them in two steps")
     except DataError as error:
         text = json.dumps(raw.value, ensure_ascii=False, default=str)[:500]
-        found.quarantine.append(Quarantined(raw.where, error.what, text))
+        found.quarantine.append(Quarantined(raw.where, error.what, text, error.hint))
         return
+    found.unread.update(unread(raw.value, name))
     count = seen[row.id]
     seen[row.id] += 1
     found.rows.append(replace(row, id=f"{row.id}#{count}") if count else row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -118,7 +118,7 @@ class LanguageModel:
 
         reason = why_not(self.model)
         if reason:
-            note(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
+            _say_once(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
         return not reason
 
     @property
@@ -148,6 +148,11 @@ class LanguageModel:
             write_pedigree(folder, base)
         if self.source.trusted:
             (folder / TRUSTED).write_text(f"made from {self.source.ref}, whose own code may run\n", encoding="utf-8")
+
+
+@cache
+def _say_once(text: str) -> None:
+    note(text)
 
 
 def _numbers(weight: Any) -> int:

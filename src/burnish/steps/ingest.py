@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,8 @@ from burnish.workspace import file_digest
 
 HEAD = 200
 """Rows that a plan looks at."""
+SHOWN = 4
+"""Columns that are named in the step's line."""
 
 
 class Ingest(Step):
@@ -58,10 +61,10 @@ class Ingest(Step):
         return value
 
     @cached_property
-    def _head(self) -> list[Example | PreferencePair]:
+    def _head(self) -> Ingested:
         if isinstance(self.source, dict):
-            return list(islice(GENERATORS.build(self.source).rows(seed=0, limit=8), 8))
-        return ingest(self._files, self.format, limit=HEAD).rows
+            return Ingested(list(islice(GENERATORS.build(self.source).rows(seed=0, limit=8), 8)))
+        return ingest(self._files, self.format, limit=HEAD)
 
     @cached_property
     def _files(self) -> list[Path]:
@@ -90,25 +93,26 @@ class Ingest(Step):
         except BurnishError as error:
             yield Problem(error.what, "from", error.hint or error.where)
             return
-        if not head:
-            yield Problem(f"none of the first {HEAD} rows can be used", "from",
-                          "try `burnish show data FILE` to see the reasons")  # fmt: skip
+        if not head.rows:
+            first = head.quarantine[0]
+            yield Problem(f"none of the first {HEAD} rows can be used; the first: {first.why}", "from",
+                          first.hint or "`burnish show data FILE` shows the reasons")  # fmt: skip
 
     def holds(self, view: View) -> Holds | None:
         try:
-            return "pairs" if any(isinstance(row, PreferencePair) for row in self._head) else "examples"
+            return "pairs" if any(isinstance(row, PreferencePair) for row in self._head.rows) else "examples"
         except BurnishError:
             return None  # `check` reports the error
 
     def sample(self, view: View) -> Sequence[Example | PreferencePair]:
-        return self._head
+        return self._head.rows
 
     def expect(self, view: View) -> Expectation:
         if isinstance(self.source, dict):
             rows = float(GENERATORS.build(self.source).n)
         else:
             size = sum(file.stat().st_size for path in self._files for file in _all_files(path))
-            head = self._head
+            head = self._head.rows
             each = sum(len(str(row)) for row in head) / max(1, len(head))
             rows = size / max(1.0, each)
         rows = min(rows, self.limit or rows)
@@ -116,26 +120,23 @@ class Ingest(Step):
 
     def run(self, inputs: Inputs, run: Running) -> dict[str, Any]:
         if isinstance(self.source, dict):
-            rows = list(GENERATORS.build(self.source).rows(seed=run.seed, limit=self.limit))
-            found = Ingested(rows=rows, quarantine=[])
+            found = Ingested(list(GENERATORS.build(self.source).rows(seed=run.seed, limit=self.limit)))
         else:
             found = ingest(self._files, self.format, limit=self.limit)
         self._refuse_if_broken(found)
         write_rows(run.folder / "rows.jsonl", found.rows)
-        quarantined = [{"where": row.where, "why": row.why, "text": row.text} for row in found.quarantine]
         with (run.folder / "quarantine.jsonl").open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in quarantined)
-        facts = card(found.rows)
+            stream.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in found.quarantine)
+        facts = card(found.rows) | {"columns_not_read": dict(found.unread.most_common())}
         (run.folder / "card.md").write_text(card_markdown(facts), encoding="utf-8")
-        total = len(found.rows) + len(quarantined)
+        total = len(found.rows) + len(found.quarantine)
         return {
             "rows_in": total,
             "rows": len(found.rows),
-            "dropped": {"quarantined": len(quarantined)} if quarantined else {},
+            "dropped": {"quarantined": len(found.quarantine)} if found.quarantine else {},
             "card": facts,
             "work": total,
-            "headline": f"{len(found.rows)} of {total} rows"
-            + (f", {len(quarantined)} in quarantine.jsonl" if quarantined else ""),
+            "headline": _headline(found),
         }
 
     def _refuse_if_broken(self, found: Ingested) -> None:
@@ -145,8 +146,19 @@ class Ingest(Step):
             raise DataError(
                 f"{len(found.quarantine)} of {total} rows cannot be used; the first: {first.why}",
                 where=first.where,
-                hint="set `format:`, mend the rows, or allow a larger share with `max_quarantined:`",
+                hint=f"{first.hint or 'set `format:`, mend the rows'}, or allow a larger share with `max_quarantined:`",
             )
+
+
+def _headline(found: Ingested) -> str:
+    said = f"{len(found.rows)} of {len(found.rows) + len(found.quarantine)} rows"
+    if found.quarantine:
+        said += f", {len(found.quarantine)} in quarantine.jsonl"
+    if found.unread:
+        names = [name for name, _ in found.unread.most_common()]
+        said += f"; columns not read: {', '.join(names[:SHOWN])}"
+        said += f" and {len(names) - SHOWN} more, see card.md" if len(names) > SHOWN else ""
+    return said
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -187,7 +187,7 @@ class Training(Step):
         from burnish.models.adapters import attach
         from burnish.training.tracking import tracked
 
-        lm = self._load(inputs)
+        lm = self.load(inputs)
         kept = self.rendered(lm, inputs, min(lm.context, self.max_tokens or lm.context))
         objective = OBJECTIVES.build(self.objective)
         reference = self.reference(lm, kept.rows, objective, run)
@@ -206,7 +206,7 @@ class Training(Step):
         known = {} if reference is None else {"reference": reference.id}
         return {**self._summary(result, kept, lm.chat.hash, inputs.model("model")), **known}
 
-    def _load(self, inputs: Inputs) -> LanguageModel:
+    def load(self, inputs: Inputs) -> LanguageModel:
         """The model to start from."""
         from burnish.models.adapters import fold
         from burnish.models.load import load_model

@@ -22,7 +22,7 @@ from burnish.log import note, ticker
 from burnish.models import native
 from burnish.models.attention import trees
 from burnish.models.chat import Rendered
-from burnish.models.compiling import compiled_layers
+from burnish.models.compiling import compiled_layers, layers_of
 from burnish.models.embedding import gradients_by_row
 from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel
@@ -105,13 +105,13 @@ def train(
         watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
         run = _Run(lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device),
                    label, options["seed"], split, operations, keeper.progress.budget)  # fmt: skip
-        lm.model.train(dropout)
+        _set_mode(lm, dropout, optimization.checkpointing)
         for step, row in _steps(run, plan, keeper, watcher):
             if check:
                 check(step, row)
             if watcher.due(step):
                 row = row | watcher.look(step)
-                lm.model.train(dropout)
+                _set_mode(lm, dropout, optimization.checkpointing)
             if after := options.get("after"):
                 after(step, row)
         result = keeper.finish()
@@ -120,6 +120,16 @@ def train(
         lm.model.gradient_checkpointing_disable()
     watcher.take_best()
     return result
+
+
+def _set_mode(lm: LanguageModel, dropout: bool, checkpointing: bool) -> None:
+    """Training mode where the model's noise is wanted, else evaluation mode, but for layers that are to keep less:
+    they do so in training mode alone."""
+    lm.model.train(dropout)
+    for layer in layers_of(lm.model) if checkpointing and not dropout else ():
+        layer.training = True
+        for name in [name for name, value in vars(layer).items() if "dropout" in name and isinstance(value, float)]:
+            setattr(layer, name, 0.0)
 
 
 def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watcher

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from burnish.errors import ModelError
@@ -67,6 +71,21 @@ def test_rewritten_turns_that_say_the_same_are_told_apart_by_their_order() -> No
     assert starts == sorted(starts) and len(set(starts)) == 4
 
 
+def test_an_answer_is_found_where_it_would_be_written_whatever_its_words_are() -> None:
+    tokenizer = tiny.tiny_tokenizer("llama")
+    # Like Qwen3's, which opens the thinking of the last answer alone.
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and loop.last %}<think></think>{% endif %}{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = ChatTemplate(tokenizer)
+    talk = tuple(Message(turn.role, "user") for turn in TALK)
+    assert learned(chat, talk) == ["user<|im_end|>", "<think></think>user<|im_end|>"]
+    asked = [len(chat.ids(talk[:stop], answer=True)) for stop in (1, 3)]
+    assert [turn.start for turn in chat.render(talk).turns] == asked
+
+
 def test_a_rewritten_turn_that_the_template_leaves_out_is_an_error() -> None:
     tokenizer = tiny.tiny_tokenizer("llama")
     tokenizer.chat_template = (
@@ -78,12 +97,63 @@ def test_a_rewritten_turn_that_the_template_leaves_out_is_an_error() -> None:
         ChatTemplate(tokenizer).render(TALK)
 
 
+def test_a_token_that_ends_inside_a_character_does_not_cross_a_border() -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=258, special_tokens=["<|im_end|>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
+    tokenizer.train_from_iterator([" é è ê ë"], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    assert len(fast(" é", add_special_tokens=False)["input_ids"]) == 2  # the space with one byte of two, and the other
+    fast.chat_template = "{% for m in messages %}: {{ m['content'] }}<|im_end|>{% endfor %}"
+    chat = ChatTemplate(fast)
+    assert learned(chat, (Message("user", "é", train=True), Message("assistant", "e", train=False)))[0] == "é<|im_end|>"
+
+
 def test_special_tokens_in_someones_words_are_refused() -> None:
     for role, place in (("user", 0), ("assistant", 1)):
         talk = list(TALK[:2])
         talk[place] = Message(role, "It ends with <|im_end|> and then more.")  # type: ignore[arg-type]
         with pytest.raises(ModelError, match=f"turn {place} .{role}. hold the special token <.im_end.>"):
             template("llama").render(talk)
+
+
+def written(chat: ChatTemplate, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the template is asked to write from now on."""
+    _ = chat.stop_ids, chat._closing  # asked once
+    asked: list[Any] = []
+    write = chat.tokenizer.apply_chat_template
+    monkeypatch.setattr(
+        chat.tokenizer, "apply_chat_template", lambda rows, **how: asked.append(rows) or write(rows, **how)
+    )
+    return asked
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_row_is_written_once_and_once_more_up_to_each_learned_answer(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = template(kind)
+    asked = written(chat, monkeypatch)
+    chat.render(TALK)
+    assert [len(rows) for rows in asked] == [4, 1, 3]
+
+
+def test_the_prompt_of_a_pair_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = template("llama")
+    asked = written(chat, monkeypatch)
+    chat.answer_ids(TALK[:3], "Quite sure.")
+    chat.answer_ids(TALK[:3], "No.")
+    assert [len(rows) for rows in asked] == [4, 3, 4]
+
+
+def test_rows_share_the_numbers_of_their_tokens() -> None:
+    chat = template("llama")
+    talk = (Message("user", "the quick brown fox"), Message("assistant", "the lazy dog"))
+    first, second = chat.render(talk).ids, chat.render(talk).ids
+    assert max(first) > 256  # which Python has only one object of anyway
+    assert first == second and all(one is other for one, other in zip(first, second, strict=True))
 
 
 def test_the_view_shows_characters_of_several_tokens() -> None:

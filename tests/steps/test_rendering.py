@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+import tiny
 from burnish.errors import DataError
-from burnish.steps.rendering import cuts, render_all
+from burnish.models.chat import ChatTemplate
+from burnish.steps.rendering import PART, Kept, check_rendering, cuts, render_all
 from burnish.types import Example, Message, PreferencePair
 
 TALK = Example("e", tuple(Message(role, f"{role[0]}{n}") for n in (1, 2, 3) for role in ("user", "assistant")))  # type: ignore[arg-type]
@@ -28,6 +34,13 @@ def test_a_pair_loses_the_oldest_turns_of_its_prompt_and_keeps_the_system() -> N
     assert list(cuts(PreferencePair("p", TALK.messages[:1], "c", "r"))) == []
 
 
+@pytest.mark.parametrize("labels", [{"label": 1.0}, {"step_labels": (1.0, 0.0)}])
+def test_a_labelled_answer_stays_and_the_oldest_turns_before_it_go(labels: dict[str, Any]) -> None:
+    row = Example("l", (Message("system", "s"), *TALK.messages), **labels)
+    assert [texts(cut) for cut in cuts(row)] == [["s", "u2", "a2", "u3", "a3"], ["s", "u3", "a3"]]
+    assert list(cuts(Example("l", TALK.messages[-1:], **labels))) == []
+
+
 def length(row: Example) -> int:
     return len(row.messages)
 
@@ -43,10 +56,72 @@ def test_policies_account_for_every_row() -> None:
     cut = render_all([TALK, SHORT], lambda row: row, length, 5, "truncate")
     assert ([length(row) for row in cut.rows], cut.dropped, cut.truncated) == ([4, 2], {}, 1)
     hopeless = render_all([TALK, SHORT], lambda row: row, length, 1, "truncate")
-    assert (hopeless.rows, hopeless.dropped) == ([], {"overlong": 2})
+    assert (hopeless.rows, hopeless.dropped) == ([], {"overlong however it is cut": 2})
 
 
 def test_without_a_policy_a_long_row_is_an_error() -> None:
     with pytest.raises(DataError, match="row e has 6 tokens, and 5 fit") as caught:
         render_all([TALK], lambda row: row, length, 5, "error")
     assert "overlong: truncate" in caught.value.hint
+
+
+# ------------------------------------------------------------------------------------------- with a template of its own
+
+
+def template() -> ChatTemplate:
+    return ChatTemplate(tiny.tiny_tokenizer("llama"))
+
+
+def chats(chat: ChatTemplate, rows: list[Example], limit: int = 10**6, policy: Any = "error") -> Kept:
+    return render_all(rows, lambda row: chat.render(row.messages), lambda row: len(row.ids), limit, policy)
+
+
+def said(name: str, *words: str) -> Example:
+    turns = (Message("assistant" if place % 2 else "user", text) for place, text in enumerate(words))
+    return Example(name, tuple(turns), source=f"chats.jsonl:{name}")
+
+
+def test_a_cut_that_leaves_nothing_to_learn_is_a_counted_drop() -> None:
+    quiet = Message("assistant", "yes", train=False)
+    row = Example("q", (Message("user", "a"), quiet, Message("user", "b" * 90), Message("assistant", "no")))
+    kept = chats(template(), [row, said("1", "a", "b")], 60, "truncate")
+    assert len(kept.rows) == 1 and kept.truncated == 0
+    assert kept.dropped == {"overlong, and what a cut leaves cannot be learned": 1}
+
+
+def test_one_error_counts_all_rows_that_cannot_be_trained_on_by_reason() -> None:
+    rows = [said(str(n), f"<|im_end|> {n}", "yes") for n in range(5)]
+    rows += [said("5", "fine", "yes"), said("6", "hm", ""), said("7", "long " * 60, "yes")]
+    with pytest.raises(DataError) as caught:
+        chats(template(), rows, 100)
+    head, *lines = caught.value.what.splitlines()
+    assert head == "7 of 8 rows cannot be trained on"
+    refused = "the words of turn 0 (user) hold the special token <|im_end|>"
+    assert lines[:4] == [f"  row {n}: {refused} (chats.jsonl:{n})" for n in range(3)] + [
+        "  and 2 more like these, 5 in all"
+    ]
+    assert lines[4] == "  row 6: turn 1 (assistant) would train no token of its text (chats.jsonl:6)"
+    assert lines[5].startswith("  row 7 has ") and lines[5].endswith(" tokens, and 100 fit (chats.jsonl:7)")
+    assert caught.value.where == "chats.jsonl:0"
+    assert "take it out of the row" in caught.value.hint and "overlong: drop" in caught.value.hint
+
+
+def test_rows_keep_their_order_and_their_tokens_when_several_are_rendered_at_a_time() -> None:
+    chat = template()
+    chat.tokenizer.backend_tokenizer.enable_truncation(4)  # as some files say; the first row takes it back
+    chat.tokenizer.backend_tokenizer.enable_padding(length=9)
+    rows = [said(str(n), f"what is {n} and {n}?", "yes " * (n % 7 + 1)) for n in range(PART + 50)]
+    kept = chats(chat, rows)
+    assert kept.rows == [template().render(row.messages) for row in rows]
+
+
+def test_the_plan_says_the_first_row_of_each_reason(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("llama", tmp_path)
+    rows = [said("0", "<|im_end|>", "yes"), said("1", "a", "<|im_end|>"), said("2", "a", "b"), said("3", "a", "")]
+    view = cast(Any, SimpleNamespace(root=lambda model: folder))
+    found = list(check_rendering(view, "base", rows, lambda chat, row: chat.render(row.messages)))
+    assert [problem.what for problem in found] == [
+        "row 0: the words of turn 0 (user) hold the special token <|im_end|> (chats.jsonl:0), and 1 more of 4 rows",
+        "row 3: turn 1 (assistant) would train no token of its text (chats.jsonl:3)",
+    ]
+    assert all(problem.hint for problem in found)

@@ -1,17 +1,18 @@
 """Chat templates: token ids for a conversation, and which of them are learned.
 
-Loss spans are derived from the tokenizer's own template, whatever it looks like: the conversation is rendered up to
-each assistant turn with the generation prompt, and through that turn; what the second adds to the first is the turn.
-Both directions are verified: every prefix must be a prefix of the whole text, and the span must hold the turn's words.
+Loss spans are derived from the tokenizer's own template, whatever it looks like: the conversation is written whole, and
+up to each assistant turn with the generation prompt; what the whole text goes on with, to the ending of an answer, is
+the turn. Both are verified: every prefix must be a prefix of the whole text, and the span must hold the turn's words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import ModelError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
+RECENT = 64
+"""Written texts that are kept: the two sides of a pair begin with the same one, and so do the cuts of a long row."""
+PROBE = (Message("user", "A question."), Message("assistant", "An answer."))
+"""A conversation that shows how a template ends an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class ChatTemplate:
                 hint="a base model may lack one: copy chat_template.jinja from its instruct sibling into the folder",
             )
         self.text = template if isinstance(template, str) else str(template.get("default", template))
+        self._write = lru_cache(RECENT)(self._by_template)
+        self._numbers: dict[int, int] = {}
 
     @cached_property
     def hash(self) -> str:
@@ -65,13 +72,16 @@ class ChatTemplate:
 
     def written(self, messages: Sequence[Message], answer: bool = False) -> str:
         """The conversation as the template writes it; `answer` adds the opening of the assistant's next turn."""
-        rows = [{"role": message.role, "content": message.content} for message in messages]
+        return self._write(tuple((message.role, message.content) for message in messages), answer)
+
+    def _by_template(self, turns: tuple[tuple[str, str], ...], answer: bool) -> str:
+        rows = [{"role": role, "content": content} for role, content in turns]
         try:
             return str(self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=answer))
         except Exception as error:  # a template is a program and may fail in any way
             raise ModelError(
                 f"the chat template refuses this conversation: {error}",
-                where=f"{self.tokenizer.name_or_path}, roles {[message.role for message in messages]}",
+                where=f"{self.tokenizer.name_or_path}, roles {[role for role, _ in turns]}",
                 hint="some templates take no system turn, or want user and assistant in turn",
             ) from None
 
@@ -82,8 +92,7 @@ class ChatTemplate:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """The tokens that end an assistant turn: what the template writes after an answer, and the model's own."""
-        probe = (Message("user", "a"), Message("assistant", "b"))
-        opened, closed = self.written(probe[:1], answer=True), self.written(probe)
+        opened, closed = self.written(PROBE[:1], answer=True), self.written(PROBE)
         found = []
         if closed.startswith(opened):
             tail = self.tokenizer(closed[len(opened) :], add_special_tokens=False)["input_ids"]
@@ -114,7 +123,8 @@ class ChatTemplate:
             kept.append(turn)
         if not kept:
             raise ModelError("no turn of this conversation is learned", hint="it needs an assistant turn")
-        return Rendered(tuple(ids), tuple(weights), tuple(kept))
+        # Rows name few different tokens, so all of them share the numbers: 8 bytes a token instead of 40.
+        return Rendered(tuple(map(self._numbers.setdefault, ids, ids)), tuple(weights), tuple(kept))
 
     def answer_ids(self, prompt: Sequence[Message], answer: str) -> Rendered:
         """A prompt and one answer as tokens; only the answer is learned. An empty one is an answer too: it ends."""
@@ -126,15 +136,19 @@ class ChatTemplate:
         """The special tokens, which only the template may write."""
         return {added.content: token for token, added in self.tokenizer.added_tokens_decoder.items() if added.special}
 
+    @cached_property
+    def _any_special(self) -> re.Pattern[str]:
+        words = sorted(self._special, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, words)) or r"(?!)")
+
     def _refuse_special(self, messages: Sequence[Message]) -> None:
         """A special token in someone's words would end a turn or open another one, unseen."""
         for index, message in enumerate(messages):
-            for word in self._special:
-                if word in message.content:
-                    raise ModelError(
-                        f"the words of turn {index} ({message.role}) hold the special token {word}",
-                        hint="take it out of the row: tokens that open and end turns are the template's to write",
-                    )
+            if found := self._any_special.search(message.content):
+                raise ModelError(
+                    f"the words of turn {index} ({message.role}) hold the special token {found[0]}",
+                    hint="take it out of the row: tokens that open and end turns are the template's to write",
+                )
 
     def _spans(self, messages: Sequence[Message], text: str) -> list[tuple[int, int, int]]:
         """(message, start, stop) of each learned turn in the whole text, found one behind the other."""
@@ -152,8 +166,11 @@ class ChatTemplate:
         """Characters of a turn behind `after`: of an answer, from where generation would start to its end."""
         message = messages[index]
         answer = message.role == "assistant"
-        before = self.written(messages[:index], answer) if index else ""
-        through = self.written(messages[: index + 1])
+        before = self.written(messages[:index], answer=True) if answer and index else ""
+        last = index == len(messages) - 1
+        if answer and not last and text.startswith(before) and (stop := self._stop(message, text, len(before))):
+            return len(before), stop
+        through = text if last else self.written(messages[: index + 1])
         if answer and through.startswith(before) and text.startswith(through):
             return len(before), len(through)
         # The template writes earlier turns otherwise once later ones follow (it drops their thinking, say): find what
@@ -170,27 +187,32 @@ class ChatTemplate:
             )
         return at, at + len(words) + len(ending)
 
+    @cached_property
+    def _closing(self) -> str:
+        """What the template writes after an answer."""
+        return self.written(PROBE).partition(PROBE[1].content)[2]
+
+    def _stop(self, message: Message, text: str, start: int) -> int | None:
+        """Where the answer that starts here ends; None when the text does not go on with its words and their ending."""
+        words = message.content.strip()
+        found = words and self._closing and text.startswith(words + self._closing, start)
+        return start + len(words) + len(self._closing) if found else None
+
     def _tokenize(self, text: str, spans: list[tuple[int, int, int]]) -> tuple[list[int], list[Turn]]:
         """Tokens of the text and of each span.
 
         Where a token would cross a border, the pieces are encoded apart: at serving time the prompt ends there too.
         """
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        starts = {
-            start: token
-            for token, (start, stop) in reversed(list(enumerate(encoded["offset_mapping"])))
-            if stop > start
-        }
-        starts[len(text)] = len(encoded["input_ids"])
-        if all(start in starts and stop in starts for _, start, stop in spans):
-            return list(encoded["input_ids"]), [Turn(index, starts[a], starts[b]) for index, a, b in spans]
+        encoded = self.tokenizer(text, add_special_tokens=False)
+        ids: list[int] = encoded["input_ids"]
         borders = sorted({0, len(text), *(border for _, *both in spans for border in both)})
-        ids: list[int] = []
-        at = {}
-        for start, stop in itertools.pairwise(borders):
-            at[start] = len(ids)
-            ids += self.tokenizer(text[start:stop], add_special_tokens=False)["input_ids"]
-        at[len(text)] = len(ids)
+        at = {border: _starting(encoded, border) for border in borders} | {0: 0, len(text): len(ids)}
+        if -1 in at.values():
+            ids = []
+            for start, stop in itertools.pairwise(borders):
+                at[start] = len(ids)
+                ids += self.tokenizer(text[start:stop], add_special_tokens=False)["input_ids"]
+            at[len(text)] = len(ids)
         return ids, [Turn(index, at[a], at[b]) for index, a, b in spans]
 
     def _to_stop(self, turn: Turn, ids: Sequence[int], message: Message, empty: bool) -> Turn:
@@ -209,6 +231,12 @@ class ChatTemplate:
         if stops[0] == turn.start and not empty:
             raise ModelError(f"turn {turn.message} (assistant) would train no token of its text", hint="it is empty")
         return Turn(turn.message, turn.start, stops[0] + 1)
+
+
+def _starting(encoded: Any, place: int) -> int:
+    """Number of the token that starts with the character at `place`; -1 where none does."""
+    token = encoded.char_to_token(0, place)
+    return token if token is not None and encoded.token_to_chars(0, token).start == place else -1
 
 
 def _kept_words(message: Message) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.errors import BurnishError, DataError, Problem
+from burnish.log import ticker
 from burnish.steps.base import SUITE, Holds, View
-from burnish.types import Example, PreferencePair
+from burnish.types import Example, Message, PreferencePair
 
 if TYPE_CHECKING:
     from burnish.models.chat import ChatTemplate
@@ -17,6 +20,13 @@ if TYPE_CHECKING:
 Overlong = Literal["error", "drop", "truncate"]
 Row = TypeVar("Row", Example, PreferencePair)
 Rendered = TypeVar("Rendered")
+
+THREADS = 4
+"""Rows rendered at a time. Tokenizers work outside of Python's lock and templates inside, so more would only wait."""
+PART = 256
+"""Rows between two looks at the progress."""
+NAMED = 3
+"""Rows that an error names for each of its reasons."""
 
 
 @dataclass(frozen=True)
@@ -28,62 +38,130 @@ class Kept:
     truncated: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a row: rendered, whole or cut; dropped for a reason; or neither, because of an error."""
+
+    rendered: Any = None
+    cut: bool = False
+    dropped: str = ""
+    error: DataError | None = None
+
+
 def render_all(
     rows: Sequence[Row], render: Callable[[Row], Rendered], length: Callable[[Rendered], int], limit: int,
     policy: Overlong,
 ) -> Kept:  # fmt: skip
     """Render rows and apply the policy for those of more than `limit` tokens.
 
-    Raises DataError for a row that is too long under `error`, or that no cut can make short enough.
+    Raises one DataError for all rows that cannot be rendered, and under `error` for those that are too long.
     """
-    kept: list[Any] = []
-    dropped = truncated = 0
-    for row in rows:
-        rendered = _named(row, render)
-        if length(rendered) <= limit:
-            kept.append(rendered)
+
+    def outcome(row: Row) -> Outcome:
+        try:
+            rendered = render(row)
+        except BurnishError as error:
+            return Outcome(error=_named(row, error))
+        tokens = length(rendered)
+        return Outcome(rendered) if tokens <= limit else _overlong(row, tokens, render, length, limit, policy)
+
+    found = [outcome(row) for row in rows[:1]]  # alone: it sets the tokenizer up, which the others only read
+    with ThreadPoolExecutor(THREADS) as pool, ticker("rendering", len(rows), "rows", done=len(found)) as tick:
+        for start in range(1, len(rows), PART):
+            part = rows[start : start + PART]
+            found += pool.map(outcome, part)
+            tick.advance(len(part))
+    _refuse([one.error for one in found if one.error], len(rows))
+    dropped = Counter(one.dropped for one in found if one.dropped)
+    return Kept([one.rendered for one in found if not one.dropped], dict(dropped), sum(one.cut for one in found))
+
+
+def _overlong(
+    row: Row, tokens: int, render: Callable[[Row], Rendered], length: Callable[[Rendered], int], limit: int,
+    policy: Overlong,
+) -> Outcome:  # fmt: skip
+    """What becomes of a row that is too long; under `truncate` the longest cut that fits, where there is one."""
+    if policy == "error":
+        hint = "choose what happens to such rows: `overlong: drop`, or `overlong: truncate` to cut whole turns"
+        what = f"row {row.id} has {tokens} tokens, and {limit} fit"
+        return Outcome(error=DataError(what, where=row.source, hint=hint))
+    if policy == "drop":
+        return Outcome(dropped="overlong")
+    why = "overlong however it is cut"
+    for cut in cuts(row):
+        try:
+            rendered = render(cut)
+        except BurnishError:
+            why = "overlong, and what a cut leaves cannot be learned"
             continue
-        if policy == "error":
-            raise DataError(
-                f"row {row.id} has {length(rendered)} tokens, and {limit} fit",
-                where=row.source,
-                hint="choose what happens to such rows: `overlong: drop`, or `overlong: truncate` to cut whole turns",
-            )
-        shorter = None
-        if policy == "truncate":
-            shorter = next((cut for cut in map(render, cuts(row)) if length(cut) <= limit), None)
-        if shorter is not None:
-            kept.append(shorter)
-            truncated += 1
-        else:
-            dropped += 1
-    return Kept(kept, {"overlong": dropped} if dropped else {}, truncated)
+        if length(rendered) <= limit:
+            return Outcome(rendered, cut=True)
+    return Outcome(dropped=why)
 
 
-def _named(row: Row, render: Callable[[Row], Rendered]) -> Rendered:
-    """The rendered row; an error says which row it was."""
-    try:
-        return render(row)
-    except BurnishError as error:
-        raise DataError(f"row {row.id}: {error.what}", where=row.source, hint=error.hint) from None
+def _named(row: Row, error: BurnishError) -> DataError:
+    """The error, saying which row it is about."""
+    return DataError(f"row {row.id}: {error.what}", where=row.source, hint=error.hint)
+
+
+def _placed(error: DataError) -> str:
+    return f"{error.what} ({error.where})" if error.where else error.what
+
+
+def _by_reason(errors: Sequence[DataError]) -> list[list[DataError]]:
+    """The errors of rows, those together that are mended alike; the most frequent first."""
+    reasons: dict[str, list[DataError]] = {}
+    for error in errors:
+        reasons.setdefault(error.hint or error.what, []).append(error)
+    return sorted(reasons.values(), key=len, reverse=True)
+
+
+def _refuse(errors: Sequence[DataError], rows: int) -> None:
+    """Raise one error for all rows that failed, if any did: how many for each reason, and the first of them."""
+    if not errors:
+        return
+    reasons = _by_reason(errors)
+    lines = [f"{len(errors)} of {rows} rows cannot be trained on"]
+    for alike in reasons:
+        lines += [f"  {_placed(error)}" for error in alike[:NAMED]]
+        if len(alike) > NAMED:
+            lines.append(f"  and {len(alike) - NAMED} more like these, {len(alike)} in all")
+    hints = dict.fromkeys(alike[0].hint for alike in reasons if alike[0].hint)
+    raise DataError("\n".join(lines), where=reasons[0][0].where, hint="; ".join(hints))
 
 
 def cuts(row: Row) -> Iterator[Row]:
-    """The row with ever fewer whole turns: an example loses its last turns, a pair the oldest of its prompt."""
-    return _fewer_turns(row) if isinstance(row, Example) else _later_start(row)
+    """The row with ever fewer whole turns.
+
+    A conversation loses its last turns. A pair, and a row whose last answer has labels, loses the oldest turns of its
+    prompt.
+    """
+    if isinstance(row, PreferencePair):
+        for prompt in _later_starts(row.prompt):
+            yield replace(row, prompt=prompt)
+    else:
+        for messages in _fewer_turns(row):
+            yield replace(row, messages=messages)
 
 
-def _fewer_turns(row: Example) -> Iterator[Example]:
-    for stop in range(len(row.messages) - 1, 1, -1):
-        if row.messages[stop - 1].role == "assistant":
-            yield replace(row, messages=row.messages[:stop])
+def _fewer_turns(row: Example) -> Iterator[tuple[Message, ...]]:
+    if row.label is None and not row.step_labels:
+        yield from _earlier_ends(row.messages)
+    else:
+        yield from ((*prompt, row.messages[-1]) for prompt in _later_starts(row.messages[:-1]))
 
 
-def _later_start(row: PreferencePair) -> Iterator[PreferencePair]:
-    system = row.prompt[:1] if row.prompt[0].role == "system" else ()
-    for start in range(len(system) + 1, len(row.prompt)):
-        if row.prompt[start].role == "user":
-            yield replace(row, prompt=(*system, *row.prompt[start:]))
+def _earlier_ends(turns: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
+    for stop in range(len(turns) - 1, 1, -1):
+        if turns[stop - 1].role == "assistant":
+            yield turns[:stop]
+
+
+def _later_starts(turns: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
+    system = tuple(turn for turn in turns[:1] if turn.role == "system")
+    for start in range(len(system) + 1, len(turns)):
+        if turns[start].role == "user":
+            yield (*system, *turns[start:])
 
 
 def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
@@ -117,7 +195,7 @@ def check_training_data(view: View, data: str, holds: Sequence[Holds]) -> Iterat
 
 def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callable[[ChatTemplate, Row], object]
                     ) -> Iterator[Problem]:  # fmt: skip
-    """Render the rows known so far with the model's own chat template; report the first that cannot be learned."""
+    """Render the rows known so far with the model's own chat template; report the first that each reason forbids."""
     from burnish.models.chat import ChatTemplate
     from burnish.models.load import check, load_tokenizer
 
@@ -126,9 +204,12 @@ def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callabl
     if found or not rows:
         return
     template = ChatTemplate(load_tokenizer(view.root(model)))
+    errors = []
     for row in rows:
         try:
             render(template, row)
         except BurnishError as error:
-            yield Problem(f"row {row.id}: {error.what}", "data", error.hint)
-            return
+            errors.append(_named(row, error))
+    for first, *others in _by_reason(errors):
+        more = f", and {len(others)} more of {len(rows)} rows" if others else ""
+        yield Problem(_placed(first) + more, "data", first.hint)

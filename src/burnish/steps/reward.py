@@ -49,10 +49,8 @@ class Reward(Training):
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         rows: list[Any] = read_rows(inputs.artifact("data").file("rows.jsonl"))
         if self._by_steps:
-            overlong = "drop" if self.overlong == "truncate" else self.overlong  # a conversation cut has other steps
-            return render_all(
-                rows, lambda row: render_steps(lm.chat, row), lambda one: len(one.row.ids), limit, overlong
-            )
+            return render_all(rows, lambda row: render_steps(lm.chat, row), lambda one: len(one.row.ids), limit,
+                              self.overlong)  # fmt: skip
         return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong)
 
     def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,

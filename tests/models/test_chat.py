@@ -148,6 +148,21 @@ def test_the_prompt_of_a_pair_is_written_once(monkeypatch: pytest.MonkeyPatch) -
     assert [len(rows) for rows in asked] == [4, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("written", "times"),
+    [("message['content'].split('</think>')[-1]", 0), ("'<think></think>' + message['content']", 2)],
+    ids=["left out", "written twice"],
+)
+def test_the_last_answers_thinking_is_learned_as_it_is_or_refused(written: str, times: int) -> None:
+    row = (Message("user", "17 plus 25?"), Message("assistant", "<think>20 and 22</think>42"))
+    assert learned(template("mistral"), row) == ["<think>20 and 22</think>42<|im_end|>"]
+    tokenizer = tiny.tiny_tokenizer("mistral")
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", f"({written})")
+    with pytest.raises(ModelError, match=f"as the chat template writes it {times}"):
+        ChatTemplate(tokenizer).render(row)
+    ChatTemplate(tokenizer).render((row[0], Message("assistant", "42")))
+
+
 def test_rows_share_the_numbers_of_their_tokens() -> None:
     chat = template("llama")
     talk = (Message("user", "the quick brown fox"), Message("assistant", "the lazy dog"))

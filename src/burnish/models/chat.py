@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
+THOUGHT = "</think>"
+"""What ends an answer's thinking."""
 RECENT = 64
 """Written texts that are kept: the two sides of a pair begin with the same one, and so do the cuts of a long row."""
 PROBE = (Message("user", "A question."), Message("assistant", "An answer."))
@@ -157,10 +159,23 @@ class ChatTemplate:
         for index, message in enumerate(messages):
             if message.trains:
                 found.append((index, *self._span(messages, index, text, place)))
-                place = found[-1][2]
+                _, start, place = found[-1]
+                if index == len(messages) - 1:
+                    self._refuse_other_thinking(message, text[start:place])
             elif (at := text.find(_kept_words(message), place)) >= 0:
                 place = at + len(_kept_words(message))
         return found
+
+    def _refuse_other_thinking(self, message: Message, written: str) -> None:
+        """Templates may leave out the thinking of the last answer too, or write an empty one before it: then something
+        else would be learned than what the row says."""
+        said, found = message.content.count(THOUGHT), written.count(THOUGHT)
+        if said and said != found:
+            raise ModelError(
+                f"the last answer ends its thinking {said} times, and as the chat template writes it {found}",
+                where=str(self.tokenizer.name_or_path),
+                hint="train with a template that writes the content as it is, or take the thinking out of the rows",
+            )
 
     def _span(self, messages: Sequence[Message], index: int, text: str, after: int) -> tuple[int, int]:
         """Characters of a turn behind `after`: of an answer, from where generation would start to its end."""
@@ -241,7 +256,7 @@ def _starting(encoded: Any, place: int) -> int:
 
 def _kept_words(message: Message) -> str:
     """What templates keep of a turn when later ones follow: all but its thinking."""
-    return message.content.split("</think>")[-1].strip()
+    return message.content.split(THOUGHT)[-1].strip()
 
 
 def mask_view(rendered: Rendered, tokenizer: Any) -> Text:

@@ -9,14 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 demo: $(VENV)/.installed
 	$(BIN)/burnish run recipes/quickstart.yaml
 
-# Two files of tests at a time: half of the time goes to processes that tests start and wait for. Threads that wait must
+# Two tests at a time: half of the time goes to processes that tests start and wait for. Threads that wait must
 # not spin, for they would take the other's cores.
 test: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror src/burnish/models/native/*.cpp src/burnish/models/native/*.h
 	$(BIN)/mypy
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
 
 docs: $(VENV)/.dev-installed
 	$(PIP) -e .[docs]

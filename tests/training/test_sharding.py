@@ -22,6 +22,7 @@ import tiny
 from burnish.training import sharding
 from training_parts import Killed, apart, losses, same
 
+pytestmark = pytest.mark.xdist_group("two processes")  # in one worker, which starts them once
 KINDS = ["sft", "dpo", "kto"]
 WAYS = pytest.mark.parametrize("shard", [False, True], ids=["gradients summed", "weights split"])
 ROUGH = {"model": "untied", "dtype": "bfloat16", "shard": True}

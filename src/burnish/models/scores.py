@@ -56,7 +56,7 @@ def at_the_steps(row: Rendered, steps: int, tokenizer: Any) -> Rendered:
 
 def _marked(row: Rendered, places: Sequence[int]) -> Rendered:
     marks = set(places)
-    return Rendered(row.ids, tuple(float(place in marks) for place in range(len(row.ids))), row.turns)
+    return Rendered(row.ids, tuple(1.0 if place in marks else 0.0 for place in range(len(row.ids))), row.turns)
 
 
 def score_answers(lm: LanguageModel, rows: Sequence[tuple[Sequence[Message], str]]) -> list[float | str]:

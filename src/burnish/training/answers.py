@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish import parallel
+from burnish.code import version
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.chat import Rendered
@@ -86,6 +88,8 @@ def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimizati
             folder.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".{path.name}.{os.getpid()}")
             save_file(found, draft)
+            with draft.open("rb") as stream:
+                os.fsync(stream.fileno())
             draft.replace(path)
     parallel.wait()
     return Reference(load_file(path), name)
@@ -93,14 +97,17 @@ def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimizati
 
 def reference_id(lm: LanguageModel, sides: Sides, optimization: Optimization) -> str:
     """Hash of a model's weights, of rows, and of what else the bits of their log-probabilities depend on."""
-    weights = hashlib.blake2b(digest_size=16)
+    hasher = hashlib.blake2b(digest_size=16)
     for name, value in [*lm.model.named_parameters(), *lm.model.named_buffers()]:
-        weights.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    rows = {side: [[list(row.ids), [bool(weight) for weight in row.weights]] for row in found]
-            for side, found in sides.items()}  # fmt: skip
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for side, rows in sides.items():
+        for row in rows:
+            hasher.update(f"{side} {len(row.ids)}\0".encode())
+            hasher.update(np.asarray(row.ids, np.int64).tobytes())
+            hasher.update(np.asarray(row.weights, bool).tobytes())
     way = [lm.device, lm.dtype, lm.trees, optimization.micro(lm.device), optimization.compile, torch.__version__]
-    return digest(weights.hexdigest(), rows, way)
+    return digest(hasher.hexdigest(), way, version(__name__))
 
 
 def _logprobs(lm: LanguageModel, sides: Sides, optimization: Optimization) -> dict[str, Tensor]:

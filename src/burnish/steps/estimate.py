@@ -47,7 +47,7 @@ def training_memory(size: Size | None, kind: str, moments: int | None, micro_tok
     if size is None:
         return None
     wide = 2 if kind == "float32" else 1
-    each = 2 * BYTES[kind] if moments is None else BYTES[kind] + BYTES[kind] + _state(kind, moments)
+    each = 2 * BYTES[kind] + (0.0 if moments is None else _state(kind, moments))
     kept = micro_tokens * size.layers * KEPT * size.width * wide
     return (size.parameters * each + kept) / 2**30 + TORCH_GIB
 

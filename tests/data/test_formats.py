@@ -72,10 +72,17 @@ def test_labels_are_kept() -> None:
     assert isinstance(found, Example) and found.step_labels == (1.0, 0.25)
 
 
+@pytest.mark.parametrize(("text", "label"), [("1", 1.0), ("0.25", 0.25), ("False", 0.0), ("true ", 1.0)])
+def test_labels_as_text_as_csv_has_them(text: str, label: float) -> None:
+    found = convert({"prompt": "Hi", "completion": "Hello", "label": text}, "labelled", "f")
+    assert isinstance(found, Example) and found.label == label
+
+
 @pytest.mark.parametrize(
     ("name", "row", "said"),
     [
         ("labelled", {"prompt": "a", "completion": "b", "label": "good"}, "label is 'good'"),
+        ("labelled", {"prompt": "a", "completion": "b", "label": ""}, "label is ''"),
         ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [1, 0]}, "not lists of one length"),
         ("stepwise", {"prompt": "a", "completions": ["b\n\nc"], "labels": [1]}, "step 0 holds an empty line"),
         ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [2]}, "label 0 is 2"),
@@ -95,6 +102,7 @@ PAIRS: list[tuple[dict[str, Any], tuple[Message, ...], float | None]] = [
     ({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}, (U,), None),
     ({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "chosen_score": 4, "rejected_score": 1.5}, (U,), 2.5),
     ({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "margin": 0.5}, (U,), 0.5),
+    ({"prompt": "Hi", "chosen": "Hello", "rejected": "No", "margin": " 5e-1"}, (U,), 0.5),
     ({"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "Hello"}],
       "rejected": [{"role": "assistant", "content": "No"}]}, (U,), None),
     ({"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
@@ -183,7 +191,8 @@ def test_malformed_conversations(row: dict[str, Any], why: str) -> None:
           "rejected": [SYSTEM, *SIDES["rejected"]]}, "has 'system: Be rude' where chosen has 'system: Be kind'"),
         ({"prompt": HH.removesuffix("\n\nAssistant: "), **SIDES}, "'assistant: Hello' where chosen has 'its answer'"),
         ({"system": "Be rude", "prompt": [SYSTEM, ASKED], "chosen": "a", "rejected": "b"}, "one system text"),
-        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": "0.5"}, "the margin is '0.5'"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": "wide"}, "the margin is 'wide'"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": "true"}, "the margin is 'true'"),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": True}, "the margin is True"),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": float("nan")}, "the margin is nan"),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "margin": 1, "score_rejected": "bad"},

@@ -38,6 +38,8 @@ steps:
   process:  {{use: reward, data: $checked, objective: steps, train: {train}}}
   distill:  {{use: distill, teacher: $sft, data: $clean, train: {train}}}
   whole:    {{use: fold, model: $lora, dtype: float32}}
+  graded:   {{use: reward, data: $pairs, lora: {{rank: 2}}, train: {train}}}
+  grader:   {{use: fold, model: $graded, dtype: float32}}
 """  # noqa: E501
 TRAIN = "{learning_rate: 1e-3, batch_size: 4, max_steps: 3}"
 
@@ -66,7 +68,7 @@ def run(recipe: Path, store: Workspace, *overrides: str) -> RunResult:
 def test_every_training_step(recipe: Path, store: Workspace) -> None:
     made = run(recipe, store).artifacts
     facts = {name: artifact.manifest.summary for name, artifact in made.items()}
-    trained = ("sft", "lora", "kto", "apart", "reward", "process", "distill")
+    trained = ("sft", "lora", "kto", "apart", "reward", "process", "distill", "graded")
     assert all(facts[name]["training"]["steps"] == 3 for name in trained)
     assert facts["kto"]["rows"] == 12 and facts["apart"]["rows"] == 24  # 12 answers; 12 pairs taken apart
     assert {facts[name]["unit"] for name in trained} == {"token", "answer", "comparison", "step", "distribution"}
@@ -92,6 +94,15 @@ def test_every_training_step(recipe: Path, store: Workspace) -> None:
     row = Example("one", (Message("user", "Spell red"), Message("assistant", STEP.join(["r", "ed", "done"]))))
     (steps,) = score_steps(load_model(made["process"].file("model"), gives="scores"), [row])
     assert len(steps) == 3 and all(0 < score < 1 for score in steps)
+
+    # a reward model's adapter is folded too, and scores what it scored
+    certificate = json.loads(made["grader"].file("certificate.json").read_text())
+    assert certificate["difference_most"] < 1e-5 < certificate["size"] and certificate["tokens"] > 0
+    folded, unfolded = (load_model(made[name].file("model"), dtype="float32", gives="scores")
+                        for name in ("grader", "graded"))  # fmt: skip
+    rows = [(asked, "red"), (asked, "no")]
+    assert not hasattr(folded.model, "peft_config")
+    assert score_answers(folded, rows) == pytest.approx(score_answers(unfolded, rows), abs=1e-5)
 
     again = run(recipe, store).artifacts
     assert {name: artifact.id for name, artifact in again.items()} == {name: one.id for name, one in made.items()}

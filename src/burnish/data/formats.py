@@ -217,9 +217,25 @@ def _margin(row: Row) -> float | None:
 def _finite(value: Any, what: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{what} is {value!r}", hint="a finite number, not in quotes; or leave it out")
-    return float(value)
+    number = _number(value)
+    if isinstance(number, bool) or number is None or not math.isfinite(number):
+        raise DataError(f"{what} is {value!r}", hint="a finite number; or leave it out")
+    return float(number)
+
+
+def _number(value: Any) -> float | None:
+    """A number or a truth, also as text: a CSV file has nothing else. None for anything else."""
+    if isinstance(value, bool | int | float):
+        return value
+    if not isinstance(value, str):
+        return None
+    text = value.strip().lower()
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _side(value: Any, what: str) -> tuple[Message, ...]:
@@ -259,9 +275,10 @@ def _labelled(row: Row, source: str) -> Converted:
 
 def _label(value: Any, what: str) -> float:
     """A judgment: true, false, or how good from 0 to 1."""
-    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+    number = _number(value)
+    if number is None or not 0 <= number <= 1:
         raise DataError(f"{what} is {value!r}", hint="true, false, or a number from 0 to 1")
-    return float(value)
+    return float(number)
 
 
 def _stepwise(row: Row, source: str) -> Converted:

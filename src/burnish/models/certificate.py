@@ -1,4 +1,7 @@
-"""How far a folded model is from the adapter it was made of, measured on the files that were written."""
+"""How far a folded model is from the adapter it was made of, measured on the files that were written.
+
+Of a model that gives text the next-token distributions are compared, of a reward model the scores.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from burnish.models.chat import Rendered
 from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import chunk, head_of, hidden_states, logits_of
+from burnish.models.scores import token_scores
 
 WRONG = 0.05
-"""Mean divergence (nats a token) that no rounding explains."""
+"""What no rounding explains: nats a token of mean divergence; mean difference of scores, as a share of their size."""
 QUESTIONS = ("What is the capital of France?", "Write one sentence about the sea.", "What is 17 plus 25?",
              "Name three colours.", "Why does ice float?", "Say hello in two languages.", "How do I boil an egg?",
              "Continue: once upon a time")  # fmt: skip
@@ -39,10 +43,45 @@ class Certificate:
     def holds(self) -> bool:
         return self.kl <= WRONG
 
+    def __str__(self) -> str:
+        return f"KL {self.kl:.1e} nats a token, same first choice at {self.top1:.2%} of {self.tokens} tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCertificate:
+    """Scores of a folded reward model against the model with its adapter beside it."""
+
+    tokens: int
+    difference: float
+    """Mean of |unfolded - folded|."""
+    difference_most: float
+    size: float
+    """Root mean square of the unfolded model's scores."""
+    dtype: str
+
+    @property
+    def holds(self) -> bool:
+        return self.difference <= WRONG * self.size
+
+    def __str__(self) -> str:
+        return f"scores of size {self.size:.2g} are {self.difference:.1e} apart on average at {self.tokens} tokens"
+
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def certify(unfolded: LanguageModel, folded: LanguageModel, rows: Sequence[Rendered]) -> Certificate:
+def certify(unfolded: LanguageModel, folded: LanguageModel, rows: Sequence[Rendered]) -> Certificate | ScoreCertificate:
     """Compare two models at the learned tokens of rows."""
+    return (_by_scores if unfolded.gives == "scores" else _by_logits)(unfolded, folded, rows)
+
+
+def _by_scores(unfolded: LanguageModel, folded: LanguageModel, rows: Sequence[Rendered]) -> ScoreCertificate:
+    batches = [lay_out([row], unfolded.device, trees=False) for row in rows]
+    ours, theirs = (torch.cat([token_scores(lm.model, batch) for batch in batches]) for lm in (unfolded, folded))
+    apart = (ours - theirs).abs()
+    return ScoreCertificate(len(ours), float(apart.mean()), float(apart.max()), float(ours.square().mean().sqrt()),
+                            folded.dtype)  # fmt: skip
+
+
+def _by_logits(unfolded: LanguageModel, folded: LanguageModel, rows: Sequence[Rendered]) -> Certificate:
     divergences, same = [], []
     for row in rows:
         for ours, theirs in _logits(unfolded, folded, row):

@@ -61,7 +61,7 @@ def render_all(
         try:
             rendered = render(row)
         except BurnishError as error:
-            return Outcome(error=_named(row, error))
+            return Outcome(error=named(row, error))
         tokens = length(rendered)
         return Outcome(rendered) if tokens <= limit else _overlong(row, tokens, render, length, limit, policy)
 
@@ -99,7 +99,7 @@ def _overlong(
     return Outcome(dropped=why)
 
 
-def _named(row: Row, error: BurnishError) -> DataError:
+def named(row: Row, error: BurnishError) -> DataError:
     """The error, saying which row it is about."""
     return DataError(f"row {row.id}: {error.what}", where=row.source, hint=error.hint)
 
@@ -209,7 +209,7 @@ def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callabl
         try:
             render(template, row)
         except BurnishError as error:
-            errors.append(_named(row, error))
+            errors.append(named(row, error))
     for first, *others in _by_reason(errors):
         more = f", and {len(others)} more of {len(rows)} rows" if others else ""
         yield Problem(_placed(first) + more, "data", first.hint)

@@ -74,7 +74,7 @@ def test_every_training_step(recipe: Path, store: Workspace) -> None:
     assert {facts[name]["unit"] for name in trained} == {"token", "answer", "comparison", "step", "distribution"}
 
     # what is watched is looked at after 2 steps and at the end, its answers are kept, its numbers go to the tracker
-    assert [step for step, _ in facts["sft"]["training"]["looks"]] == [2, 3]
+    assert [step for step, *_ in facts["sft"]["training"]["looks"]] == [2, 3]
     samples = [json.loads(line) for line in made["sft"].file("samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in samples] == [2, 2, 3, 3]
     assert list((store.root / "tracking").rglob("events.out.tfevents*"))

@@ -14,7 +14,7 @@ from burnish.objectives.sft import SFT
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.supervised import train_supervised
-from burnish.training.watch import BEST, LOOKS, Watch
+from burnish.training.watch import BEST, LOOKS, Seen, Watch
 from burnish.types import Message
 from training_parts import TEXTS, metrics, weights
 
@@ -37,11 +37,11 @@ def watched(folder: Path, out: Path, patience: int | None = None, die_at: int | 
     lm = load_model(folder, dtype="float32")
     seen: dict[int, dict[str, torch.Tensor]] = {}
 
-    def measure(step: int) -> float:
+    def measure(step: int) -> Seen:
         assert not lm.model.training
         torch.rand(3)  # a measurement that draws random numbers changes nothing
         seen[step] = weights(lm)
-        return SCORES[step]
+        return Seen(SCORES[step], 0.0, 1.0)
 
     def after(step: int, row: dict[str, float]) -> None:
         assert lm.model.training
@@ -57,11 +57,11 @@ def watched(folder: Path, out: Path, patience: int | None = None, die_at: int | 
 
 def test_the_best_weights_are_kept(llama: Path, tmp_path: Path) -> None:
     lm, result, seen = watched(llama, tmp_path / "out")
-    assert result.looks == [[step, score] for step, score in SCORES.items()]
+    assert result.looks == [[step, score, 0.0, 1.0] for step, score in SCORES.items()]
     assert (result.steps, result.best_step) == (12, 10)
     assert all(torch.equal(value, seen[10][name]) for name, value in weights(lm).items())
     rows = [json.loads(line) for line in (tmp_path / "out" / LOOKS).read_text().splitlines()]
-    assert rows[1] == {"step": 4, "score": 0.6}
+    assert rows[1] == {"step": 4, "score": 0.6, "low": 0.0, "high": 1.0}
 
 
 def test_training_stops_when_nothing_gets_better(llama: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_training_stops_when_nothing_gets_better(llama: Path, tmp_path: Path) ->
 def test_the_last_step_is_looked_at(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCORES, 11, 0.9)
     _, result, _ = watched(llama, tmp_path / "out", max_steps=11)
-    assert result.looks[-1] == [11, 0.9] and result.best_step == 11
+    assert result.looks[-1] == [11, 0.9, 0.0, 1.0] and result.best_step == 11
 
 
 @pytest.mark.parametrize("die_at", [4, 7])

@@ -243,11 +243,11 @@ def watch_by(settings: Watching, lm: LanguageModel, inputs: Inputs, folder: Path
     """What is measured of a model while it trains."""
     from burnish.engines.local import LocalEngine
     from burnish.evaluation.runner import evaluate, report
-    from burnish.training.watch import Watch
+    from burnish.training.watch import Seen, Watch
 
     items = spread(read_examples(inputs.artifact("watch").file("items.jsonl")), settings.items)
 
-    def measure(step: int) -> float:
+    def measure(step: int) -> Seen:
         outcomes = evaluate(LocalEngine(lm, name="watch"), items, Sampling(settings.max_tokens), label="watch")
         shown = [
             {"step": step, "id": item.id, "prompt": item.prompt[-1].content, "answer": outcome.text,
@@ -255,7 +255,8 @@ def watch_by(settings: Watching, lm: LanguageModel, inputs: Inputs, folder: Path
             for item, outcome in zip(items[: settings.samples], outcomes, strict=False)
         ]  # fmt: skip
         keep_samples(folder / SAMPLES, step, shown)
-        return report(outcomes)[-1].mean
+        overall = report(outcomes)[-1]
+        return Seen(overall.mean, overall.low, overall.high)
 
     return Watch(measure, settings.every, settings.patience, settings.suite)
 

@@ -36,7 +36,7 @@ class Progress:
     budget: int = 0
     """Tokens of a micro-batch since memory ran out; 0 while it has not."""
     looks: list[list[float]] = field(default_factory=list)
-    """Steps done and score, each time the model was measured."""
+    """Steps done, score and the ends of its interval, each time the model was measured."""
     best: int | None = None
     """The number of the best look."""
     worse: int = 0
@@ -60,7 +60,7 @@ class TrainResult:
     metrics: dict[str, float]
     """The last step's other metrics."""
     looks: list[list[float]] = field(default_factory=list)
-    """Steps done and score, each time the model was measured while it trained."""
+    """Steps done, score and the ends of its 95 % interval, each time the model was measured while it trained."""
     best_step: int | None = None
     """The steps done by the weights that were kept, where looks chose them."""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,16 +19,24 @@ from burnish.training.state import Progress
 from burnish.workspace import SCRATCH, write_atomic
 
 LOOKS = "watch.jsonl"
-"""Every look: the number of steps done, and the score."""
+"""Every look: the number of steps done, the score, and its 95 % interval."""
 BEST = f"{SCRATCH}/best.safetensors"
+
+
+class Seen(NamedTuple):
+    """A score with its 95 % interval."""
+
+    score: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Watch:
     """What is measured, and how often."""
 
-    measure: Callable[[int], float]
-    """Score of the model as it is after so many steps; higher is better."""
+    measure: Callable[[int], Seen]
+    """What the model scores as it is after so many steps; higher is better."""
     every: int
     """Steps between looks; the last step is always looked at."""
     patience: int | None = None
@@ -57,22 +65,23 @@ class Watcher:
         """Measure the model, and keep its trained weights if none were better; the score by its name."""
         assert self._watch is not None
         self._model.eval()
-        score = parallel.told(self._watch.measure(step + 1) if parallel.leads() else 0.0)
+        seen = Seen(*parallel.told(self._watch.measure(step + 1) if parallel.leads() else None))
         progress = self._progress
-        progress.looks.append([step + 1, score])
-        better = progress.best is None or score > progress.looks[progress.best][1]
+        better = progress.best is None or seen.score > progress.looks[progress.best][1]
+        progress.looks.append([step + 1, *seen])
         if better:
             progress.best, progress.worse = len(progress.looks) - 1, 0
             self._keep()
         else:
             progress.worse += 1
         if parallel.leads():
-            lines = [json.dumps({"step": done, "score": found}) + "\n" for done, found in progress.looks]
+            lines = [json.dumps({"step": done, **Seen(*found)._asdict()}) + "\n" for done, *found in progress.looks]
             write_atomic(self._folder / LOOKS, "".join(lines))
-        note(f"step {step + 1} of {self._steps}: {self._watch.name} {score:.1%}" + (", the best" if better else ""))
+        said = f"{self._watch.name} {seen.score:.1%} ({seen.low:.1%} to {seen.high:.1%})"
+        note(f"step {step + 1} of {self._steps}: {said}" + (", the best" if better else ""))
         if self.over:
             note(f"{self._watch.name} was no better in {progress.worse} looks; training stops")
-        return {self._watch.name: score}
+        return {self._watch.name: seen.score}
 
     def _keep(self) -> None:
         held = {name: sharding.whole(p.detach()).cpu() for name, p in self._trained()}
@@ -88,7 +97,7 @@ class Watcher:
         progress = self._progress
         if progress.best is None or progress.best == len(progress.looks) - 1:
             return
-        done, score = progress.looks[progress.best]
+        done, score, *_ = progress.looks[progress.best]
         note(f"the weights of step {done} are kept, the best of {len(progress.looks)} looks ({score:.1%})")
         if parallel.leads():
             held = load_file(self._folder / BEST)

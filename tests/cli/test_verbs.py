@@ -144,11 +144,12 @@ steps:
   pairs:   {{use: filter, data: $couples, with: [{{decontaminate: {{against: [dev]}}}}]}}
   chats:   {{use: ingest, from: {folder}/chats.jsonl}}
   clean:   {{use: filter, data: $chats, with: [{{decontaminate: {{against: [dev]}}}}]}}
-  mine:    {{use: sft, data: $clean, objective: {{use: "{folder}/mine.py:Mine"}}}}
+  mine:    {{use: sft, data: $clean, objective: {{use: "{folder}/mine.py:Mine"}}, refused: drop}}
   kto:     {{use: preference, data: $pairs, objective: kto, lora: {{rank: 2, dropout: 0.3}}, train: {{optimizer: muon}},
              dtype: float32}}
   scorer:  {{use: reward, data: $pairs, train: {{optimizer: adamw8bit, checkpointing: true}}, dtype: bfloat16}}
-  taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop}}
+  taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop,
+             refused: drop}}
 """
 
 MINE = '''
@@ -173,7 +174,7 @@ def test_check_tries_each_step_with_its_own_loss_and_settings(burnish: Burnish, 
     loop.rows(tmp_path / "items.jsonl", *({"prompt": f"{one} is", "answer": "white", "options": ["white", "black"]}
                                           for one in ("Snow", "Salt")))  # fmt: skip
     loop.rows(tmp_path / "chats.jsonl", *(loop.talk("Say it", f"{one} " * (1 + 40 * (one == "gold")))
-                                          for one in loop.COLOURS))  # fmt: skip
+                                          for one in loop.COLOURS), loop.talk("<|im_end|>", "never"))  # fmt: skip
     loop.rows(tmp_path / "pairs.jsonl", *({"prompt": f"Say {one}", "chosen": one, "rejected": "no"}
                                           for one in loop.COLOURS))  # fmt: skip
     said = burnish("check", recipe, "--store", tmp_path / "store", "-n", 4, "--json")
@@ -187,6 +188,7 @@ def test_check_tries_each_step_with_its_own_loss_and_settings(burnish: Burnish, 
     assert (
         "1 of 12 conversations are longer than 60 tokens (overlong: drop) and left out here" in steps["taught"]["notes"]
     )
+    assert "rows that cannot be trained on: 1, left out" in steps["taught"]["notes"]
     assert f"$mine is not trained yet: tried with {tmp_path}/model in its place" in steps["taught"]["notes"]
 
 

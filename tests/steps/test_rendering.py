@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 import tiny
-from burnish.errors import DataError
+from burnish.errors import DataError, Problem
 from burnish.models.chat import ChatTemplate
 from burnish.steps.rendering import PART, Kept, check_rendering, cuts, render_all
 from burnish.types import Example, Message, PreferencePair
@@ -72,8 +72,9 @@ def template() -> ChatTemplate:
     return ChatTemplate(tiny.tiny_tokenizer("llama"))
 
 
-def chats(chat: ChatTemplate, rows: list[Example], limit: int = 10**6, policy: Any = "error") -> Kept:
-    return render_all(rows, lambda row: chat.render(row.messages), lambda row: len(row.ids), limit, policy)
+def chats(chat: ChatTemplate, rows: list[Example], limit: int = 10**6, policy: Any = "error", refused: Any = "error"
+          ) -> Kept:  # fmt: skip
+    return render_all(rows, lambda row: chat.render(row.messages), lambda row: len(row.ids), limit, policy, refused)
 
 
 def said(name: str, *words: str) -> Example:
@@ -106,6 +107,17 @@ def test_one_error_counts_all_rows_that_cannot_be_trained_on_by_reason() -> None
     assert "take it out of the row" in caught.value.hint and "overlong: drop" in caught.value.hint
 
 
+def test_rows_that_cannot_be_trained_on_are_dropped_where_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [said("0", "<|im_end|>", "yes"), said("1", "a", "b"), said("2", "hm", "")]
+    kept = chats(template(), rows, refused="drop")
+    assert (len(kept.rows), kept.sources, kept.dropped) == (1, [rows[1]], {"cannot be trained on": 2})
+    told = capsys.readouterr().err
+    assert "2 of 3 rows cannot be trained on and are dropped" in told
+    assert "row 0: " in told and "(chats.jsonl:2)" in told
+    with pytest.raises(DataError, match="1 of 3 rows cannot be trained on\n  row 1 has "):  # too long is another matter
+        chats(template(), rows, 5, refused="drop")
+
+
 def test_rows_keep_their_order_and_their_tokens_when_several_are_rendered_at_a_time() -> None:
     chat = template()
     chat.tokenizer.backend_tokenizer.enable_truncation(4)  # as some files say; the first row takes it back
@@ -119,9 +131,15 @@ def test_the_plan_says_the_first_row_of_each_reason(tmp_path: Path) -> None:
     folder = tiny.tiny_model("llama", tmp_path)
     rows = [said("0", "<|im_end|>", "yes"), said("1", "a", "<|im_end|>"), said("2", "a", "b"), said("3", "a", "")]
     view = cast(Any, SimpleNamespace(root=lambda model: folder))
-    found = list(check_rendering(view, "base", rows, lambda chat, row: chat.render(row.messages)))
+
+    def found_in(rows: list[Example], refused: Any = "error") -> list[Problem]:
+        return list(check_rendering(view, "base", rows, lambda chat, row: chat.render(row.messages), refused))
+
+    found = found_in(rows)
     assert [problem.what for problem in found] == [
         "row 0: the words of turn 0 (user) hold the special token <|im_end|> (chats.jsonl:0), and 1 more of 4 rows",
         "row 3: turn 1 (assistant) would train no token of its text (chats.jsonl:3)",
     ]
     assert all(problem.hint for problem in found)
+    assert found_in(rows, "drop") == []  # one can be learned
+    assert found_in(rows[:2], "drop") == found_in(rows[:2]) != []

@@ -222,8 +222,9 @@ def _look(step: Training, lm: LanguageModel, rows: Rows, inputs: Inputs, checked
 
     limit = _limit(step, lm)
     objective = OBJECTIVES.build(step.objective)
-    rendered = step.rendered(lm, inputs, limit if step.overlong == "error" else sys.maxsize).rows
-    found = checks.conversations(rows, rendered, objective)
+    kept = step.rendered(lm, inputs, limit if step.overlong == "error" else sys.maxsize)
+    checked.notes += [f"rows that {why}: {count:,}, left out" for why, count in kept.dropped.items()]
+    found = checks.conversations(kept.sources, kept.rows, objective)
     fitting = [one for one in found if len(one[1].ids) <= limit]
     if len(fitting) < len(found):
         checked.notes.append(f"{len(found) - len(fitting):,} of {len(found):,} conversations are longer than {limit:,}"

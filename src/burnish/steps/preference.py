@@ -44,17 +44,18 @@ class Preference(Training):
             yield Problem("this objective is not made for pairs", "objective",
                           "derive it from burnish.objectives.parts:PairObjective")  # fmt: skip
         sample = view.sample(self.data)
-        yield from check_rendering(view, self.model, [r for r in sample if isinstance(r, PreferencePair)], render_pair)
+        pairs, answers = ([row for row in sample if isinstance(row, kind)] for kind in (PreferencePair, Example))
+        yield from check_rendering(view, self.model, pairs, render_pair, self.refused)
         if self._single:
-            yield from check_rendering(view, self.model, [r for r in sample if isinstance(r, Example)], render_answer)
+            yield from check_rendering(view, self.model, answers, render_answer, self.refused)
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         rows: list[Any] = read_rows(inputs.artifact("data").file("rows.jsonl"))
         if self._single:
             return render_all([one for row in rows for one in single_answers(row)],
                               lambda row: render_answer(lm.chat, row), lambda one: len(one.answer.ids), limit,
-                              self.overlong)  # fmt: skip
-        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong)
+                              self.overlong, self.refused)  # fmt: skip
+        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong, self.refused)
 
     def reference(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, run: Running) -> Any:
         from burnish.training.labelled import labelled_reference

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from burnish.errors import BurnishError, DataError, Problem
-from burnish.log import ticker
+from burnish.log import note, ticker
 from burnish.steps.base import SUITE, Holds, View
 from burnish.types import Example, Message, PreferencePair
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from burnish.training.preference import RenderedPair
 
 Overlong = Literal["error", "drop", "truncate"]
+Refused = Literal["error", "drop"]
 Row = TypeVar("Row", Example, PreferencePair)
 Rendered = TypeVar("Rendered")
 
@@ -27,6 +28,8 @@ PART = 256
 """Rows between two looks at the progress."""
 NAMED = 3
 """Rows that an error names for each of its reasons."""
+REFUSED = "cannot be trained on"
+"""Why a row is dropped that cannot be rendered."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class Kept:
     """Rendered rows and the account of the others: rows in = rows + dropped."""
 
     rows: list[Any]
+    sources: list[Any]
+    """What they were rendered from, uncut."""
     dropped: dict[str, int]
     truncated: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row: rendered, whole or cut; dropped for a reason; or neither, because of an error."""
+    """What became of a row: rendered, whole or cut; dropped for a reason, which may be an error; or neither, because of
+    an error."""
 
     rendered: Any = None
     cut: bool = False
@@ -50,20 +56,20 @@ class Outcome:
 
 def render_all(
     rows: Sequence[Row], render: Callable[[Row], Rendered], length: Callable[[Rendered], int], limit: int,
-    policy: Overlong,
+    overlong: Overlong, refused: Refused = "error",
 ) -> Kept:  # fmt: skip
-    """Render rows and apply the policy for those of more than `limit` tokens.
+    """Render rows and apply the policies for those of more than `limit` tokens and those that cannot be rendered.
 
-    Raises one DataError for all rows that cannot be rendered, and under `error` for those that are too long.
+    Raises one DataError for all rows whose policy is `error`.
     """
 
     def outcome(row: Row) -> Outcome:
         try:
             rendered = render(row)
         except BurnishError as error:
-            return Outcome(error=named(row, error))
+            return Outcome(error=named(row, error), dropped=REFUSED if refused == "drop" else "")
         tokens = length(rendered)
-        return Outcome(rendered) if tokens <= limit else _overlong(row, tokens, render, length, limit, policy)
+        return Outcome(rendered) if tokens <= limit else _overlong(row, tokens, render, length, limit, overlong)
 
     found = [outcome(row) for row in rows[:1]]  # alone: it sets the tokenizer up, which the others only read
     with ThreadPoolExecutor(THREADS) as pool, ticker("rendering", len(rows), "rows", done=len(found)) as tick:
@@ -71,9 +77,11 @@ def render_all(
             part = rows[start : start + PART]
             found += pool.map(outcome, part)
             tick.advance(len(part))
-    _refuse([one.error for one in found if one.error], len(rows))
+    _refuse([one.error for one in found if one.error and not one.dropped], len(rows))
+    _tell([one.error for one in found if one.error], len(rows))
     dropped = Counter(one.dropped for one in found if one.dropped)
-    return Kept([one.rendered for one in found if not one.dropped], dict(dropped), sum(one.cut for one in found))
+    kept = [(one.rendered, row) for one, row in zip(found, rows, strict=True) if not one.dropped]
+    return Kept([one for one, _ in kept], [row for _, row in kept], dict(dropped), sum(one.cut for one in found))
 
 
 def _overlong(
@@ -121,13 +129,22 @@ def _refuse(errors: Sequence[DataError], rows: int) -> None:
     if not errors:
         return
     reasons = _by_reason(errors)
-    lines = [f"{len(errors)} of {rows} rows cannot be trained on"]
-    for alike in reasons:
-        lines += [f"  {_placed(error)}" for error in alike[:NAMED]]
-        if len(alike) > NAMED:
-            lines.append(f"  and {len(alike) - NAMED} more like these, {len(alike)} in all")
     hints = dict.fromkeys(alike[0].hint for alike in reasons if alike[0].hint)
-    raise DataError("\n".join(lines), where=reasons[0][0].where, hint="; ".join(hints))
+    what = "\n".join([f"{len(errors)} of {rows} rows {REFUSED}", *_lines(reasons)])
+    raise DataError(what, where=reasons[0][0].where, hint="; ".join(hints))
+
+
+def _tell(errors: Sequence[DataError], rows: int) -> None:
+    """Say which rows are dropped because they failed."""
+    if errors:
+        note("\n".join([f"{len(errors)} of {rows} rows {REFUSED} and are dropped", *_lines(_by_reason(errors))]))
+
+
+def _lines(reasons: Sequence[Sequence[DataError]]) -> Iterator[str]:
+    for alike in reasons:
+        yield from (f"  {_placed(error)}" for error in alike[:NAMED])
+        if len(alike) > NAMED:
+            yield f"  and {len(alike) - NAMED} more like these, {len(alike)} in all"
 
 
 def cuts(row: Row) -> Iterator[Row]:
@@ -193,9 +210,10 @@ def check_training_data(view: View, data: str, holds: Sequence[Holds]) -> Iterat
                       f"add the step `{line}` and train on $clean")  # fmt: skip
 
 
-def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callable[[ChatTemplate, Row], object]
-                    ) -> Iterator[Problem]:  # fmt: skip
-    """Render the rows known so far with the model's own chat template; report the first that each reason forbids."""
+def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callable[[ChatTemplate, Row], object],
+                    refused: Refused) -> Iterator[Problem]:  # fmt: skip
+    """Render the rows known so far with the model's own chat template; report the first that each reason forbids, where
+    such rows are an error or all there are."""
     from burnish.models.chat import ChatTemplate
     from burnish.models.load import check, load_tokenizer
 
@@ -210,6 +228,8 @@ def check_rendering(view: View, model: str, rows: Sequence[Row], render: Callabl
             render(template, row)
         except BurnishError as error:
             errors.append(named(row, error))
+    if refused == "drop" and len(errors) < len(rows):
+        return
     for first, *others in _by_reason(errors):
         more = f", and {len(others)} more of {len(rows)} rows" if others else ""
         yield Problem(_placed(first) + more, "data", first.hint)

@@ -41,17 +41,17 @@ class Reward(Training):
         yield from super().check(view)
         if self._by_steps:
             rows = [row for row in view.sample(self.data) if isinstance(row, Example)]
-            yield from check_rendering(view, self.model, rows, render_steps)
+            yield from check_rendering(view, self.model, rows, render_steps, self.refused)
         else:
             pairs = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
-            yield from check_rendering(view, self.model, pairs, render_pair)
+            yield from check_rendering(view, self.model, pairs, render_pair, self.refused)
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         rows: list[Any] = read_rows(inputs.artifact("data").file("rows.jsonl"))
         if self._by_steps:
             return render_all(rows, lambda row: render_steps(lm.chat, row), lambda one: len(one.row.ids), limit,
-                              self.overlong)  # fmt: skip
-        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong)
+                              self.overlong, self.refused)  # fmt: skip
+        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong, self.refused)
 
     def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
             options: RunOptions) -> TrainResult:  # fmt: skip

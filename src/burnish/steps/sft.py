@@ -38,14 +38,15 @@ class Conversations(Training):
         rows = [row for row in view.sample(self.data) if isinstance(row, Example)]
         if said := _imitates_bad(rows):
             yield Problem(said, "data", LABELS_HINT)
-        yield from check_rendering(view, self.model, rows, lambda template, row: template.render(row.messages))
+        yield from check_rendering(view, self.model, rows, lambda template, row: template.render(row.messages),
+                                   self.refused)  # fmt: skip
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         examples = read_examples(inputs.artifact("data").file("rows.jsonl"))
         if said := _imitates_bad(examples):  # the plan has seen some rows only
             raise DataError(said, hint=LABELS_HINT)
         return render_all(examples, lambda row: lm.chat.render(row.messages), lambda row: len(row.ids), limit,
-                          self.overlong)  # fmt: skip
+                          self.overlong, self.refused)  # fmt: skip
 
 
 class Sft(Conversations):

@@ -34,7 +34,7 @@ from burnish.steps.base import (
     View,
 )
 from burnish.steps.estimate import mean_tokens, training_disk, training_memory, training_seconds, work_done
-from burnish.steps.rendering import Kept, Overlong, check_training_data
+from burnish.steps.rendering import Kept, Overlong, Refused, check_training_data
 from burnish.training.optim import MOMENT_BYTES, WHOLE_ONLY, Optimization
 from burnish.training.tracking import Tracker, missing_trackers
 from burnish.types import Example, Sampling
@@ -94,6 +94,9 @@ class Training(Step):
     """Longest row in tokens; the model's context when left out."""
     overlong: Overlong = "error"
     """Rows that are longer: stop with an error, drop them, or truncate them by whole turns. All are counted."""
+    refused: Refused = "error"
+    """Rows that the chat template cannot write or that would train no token: stop with an error that counts them by
+    reason, or drop them, counted and said."""
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")]
     """The loss."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

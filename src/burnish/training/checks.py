@@ -66,7 +66,7 @@ def conversations(rows: Sequence[Example | PreferencePair], rendered: Sequence[A
     """Rows and what a step renders them as, side by side; of a pair there is one conversation for each answer.
 
     Args:
-        rendered: of all rows, none dropped; pairs may have been taken apart. objective: says how their tokens count.
+        rendered: of these rows, none dropped. objective: says how their tokens count.
     """
     said = [messages for row in rows for messages in _said(row)]
     return list(zip(said, [one for row in rendered for one in _weighed(row, objective)], strict=True))

@@ -44,9 +44,10 @@ class Preference(Training):
             yield Problem("this objective is not made for pairs", "objective",
                           "derive it from burnish.objectives.parts:PairObjective")  # fmt: skip
         sample = view.sample(self.data)
-        pairs, answers = ([row for row in sample if isinstance(row, kind)] for kind in (PreferencePair, Example))
+        pairs = [row for row in sample if isinstance(row, PreferencePair)]
         yield from check_rendering(view, self.model, pairs, render_pair, self.refused)
         if self._single:
+            answers = [row for row in sample if isinstance(row, Example)]
             yield from check_rendering(view, self.model, answers, render_answer, self.refused)
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:

@@ -67,9 +67,9 @@ def main() -> None:
         ]
         if torch.cuda.is_available():  # attention is compiled when it is first used
             with tempfile.TemporaryDirectory() as first:
-                pair_reference(lm, both[: options.batch], Path(first), train)
+                pair_reference(lm, both[: options.batch], Path(first), train, 0)
         began = time.perf_counter()
-        reference = pair_reference(lm, both, folder, train)
+        reference = pair_reference(lm, both, folder, train, 0)
         reference_seconds = time.perf_counter() - began
         train_preference(lm, both, reference, DPO(beta=0.1), train, seed=0, folder=folder)
     steps = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]

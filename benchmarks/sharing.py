@@ -41,7 +41,7 @@ def seconds(folder: Path, pairs: list[PreferencePair], trees: bool) -> tuple[flo
     train = Optimization(learning_rate=1e-4, batch_size=8, shuffle=False)
     with tempfile.TemporaryDirectory() as name:
         began = time.perf_counter()
-        reference = pair_reference(lm, rows, Path(name), train)
+        reference = pair_reference(lm, rows, Path(name), train, 0)
         result = train_preference(lm, rows, reference, DPO(), train, seed=0, folder=Path(name))
         return time.perf_counter() - began, result.loss_first
 

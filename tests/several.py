@@ -57,12 +57,12 @@ def trained(lm: LanguageModel, kind: str, settings: Optimization, run: RunOption
         train_supervised(lm, good, SFT(), settings, **run)
     elif kind == "dpo":
         pairs = [RenderedPair(*pair) for pair in zip(good, bad, strict=True)]
-        reference = pair_reference(lm, pairs, run["folder"], settings)
+        reference = pair_reference(lm, pairs, run["folder"], settings, 0)
         lm = attach(lm, Lora(rank=4), 0)
         train_preference(lm, pairs, reference, DPO(), settings, **run)
     else:
         rows = [RenderedAnswer(row, number % 2 == 0) for number, row in enumerate(good)]
-        reference = labelled_reference(lm, rows, KTO(), run["folder"], settings)
+        reference = labelled_reference(lm, rows, KTO(), run["folder"], settings, 0)
         train_labelled(lm, rows, reference, KTO(), settings, **run)
     return lm
 

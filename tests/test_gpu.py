@@ -124,7 +124,7 @@ def test_preferences_with_an_adapter(tmp_path: Path) -> None:
         pairs = [RenderedPair(lm.chat.answer_ids(one, text), lm.chat.answer_ids(one, text[::-1]))
                  for one, text in zip(asked, TEXTS[::-1], strict=True)]  # fmt: skip
         train = Optimization(**TRAIN)
-        train_preference(lm, pairs, pair_reference(lm, pairs, out, train), DPO(beta=0.1), train, seed=0, folder=out)
+        train_preference(lm, pairs, pair_reference(lm, pairs, out, train, 0), DPO(beta=0.1), train, seed=0, folder=out)
         found.append(losses(out))
     assert found[1] == pytest.approx(found[0], rel=1e-3)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from burnish.data.sources import Raw, read
+from burnish.data.sources import Raw, expected_rows, read
 from burnish.errors import DataError
 
 ROWS = [{"prompt": 'a, "b"', "completion": "ä"}, {"prompt": "c", "completion": "line\nbreak"}]
@@ -74,6 +74,18 @@ def test_a_csv_row_with_a_field_too_many(tmp_path: Path) -> None:
 def zipped(content: bytes) -> bytes:
     """The content as gzip without the time: a test's name must be the same in every process."""
     return gzip.compress(content, mtime=0)
+
+
+def test_rows_are_counted_roughly_without_reading_them(tmp_path: Path) -> None:
+    # of Parquet the count is known, of text it is size / each, of gzip three times the size / each
+    (tmp_path / "a.jsonl").write_bytes(b"x" * 30_000)
+    (tmp_path / "notes.txt").write_bytes(b"x" * 10_000)  # of no known kind
+    assert expected_rows(written(tmp_path, "a.parquet"), 1000) == len(ROWS)
+    assert expected_rows(tmp_path, 1000) == 30 + len(ROWS)
+    (tmp_path / "b.jsonl.gz").write_bytes(b"x" * 2000)
+    assert expected_rows(tmp_path / "b.jsonl.gz", 1000) == 6.0
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 not really")
+    assert expected_rows(tmp_path / "c.parquet", 1000) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from burnish.models.chat import Rendered, Turn
-from burnish.training.batch import by_prompt, micro_batches, row_order, steps_of
+from burnish.training.batch import by_prompt, micro_batches, plan_of, row_order
+from burnish.training.optim import Optimization
 
 TEN = [[row] for row in range(10)]
 
@@ -19,9 +20,13 @@ def test_every_epoch_is_a_fresh_shuffle_of_all_rows() -> None:
 
 
 def test_steps_take_the_rows_in_turn_and_the_last_may_be_smaller() -> None:
-    steps = steps_of(TEN, 4, steps=3, needed=10, seed=0)
+    units = [[Rendered((row,), (1.0,), ())] for row in range(10)]
+    steps = plan_of(units, Optimization(batch_size=4), seed=0)
     assert [len(step) for step in steps] == [4, 4, 2]
     assert Counter(number for step in steps for number in step) == Counter(range(10))
+    assert plan_of(units, Optimization(batch_size=4, max_steps=2), seed=0) == steps[:2]
+    assert [len(step) for step in plan_of(units, Optimization(batch_size=4, epochs=0.5), seed=0)] == [4, 1]
+    assert sum(map(len, plan_of(units, Optimization(batch_size=4, epochs=2), seed=0))) == 20
 
 
 def test_rows_of_a_group_follow_each_other_in_every_epoch() -> None:

@@ -39,7 +39,7 @@ def align(
     lm = load_model(folder, dtype=dtype)
     objective = objective or KTO()
     optimization = Optimization(**{"learning_rate": 3e-3, "batch_size": 4, "epochs": 8, **settings})  # type: ignore[arg-type]
-    reference = labelled_reference(lm, rows(lm), objective, out, optimization)
+    reference = labelled_reference(lm, rows(lm), objective, out, optimization, 0)
     train_labelled(lm, rows(lm), reference, objective, optimization, **(run or {"seed": 0, "folder": out}))
     return lm
 
@@ -90,7 +90,7 @@ def test_moved_is_the_mean_ratio_of_foreign_answers(
         start = row.answer.turns[-1].start
         stop = max(place for place, weight in enumerate(away.weights) if weight) + 1
         ratios.append(plain(lm, away.ids[:stop], start) - plain(other, away.ids[:stop], start))
-    reference = labelled_reference(other, made, KTO(), tmp_path, Optimization())
+    reference = labelled_reference(other, made, KTO(), tmp_path, Optimization(), 0)
     seen: list[float] = []
 
     class Seen(KTO):

@@ -30,7 +30,7 @@ from burnish.objectives.sft import SFT
 from burnish.training import answers, state
 from burnish.training import supervised as supervised_module
 from burnish.training.answers import refuse_other_start
-from burnish.training.batch import steps_of
+from burnish.training.batch import row_order
 from burnish.training.optim import MasterOptimizer, Optimization
 from burnish.training.preference import RenderedPair, discounted, pair_reference, sides_of, train_preference
 from burnish.training.state import CHECKPOINT, METRICS, Keeper, TrainResult
@@ -97,7 +97,7 @@ def supervised(
 def test_the_loss_is_the_mean_over_learned_tokens_and_falls(folder: Path, tmp_path: Path) -> None:
     lm, result = supervised(folder, tmp_path / "out")
     start = load_model(folder, dtype="float32")
-    first = [rows(start)[number] for number in steps_of([[row] for row in range(12)], 4, 6, 24, seed=0)[0]]
+    first = [rows(start)[number] for number in row_order([[row] for row in range(12)], 4, seed=0)]
     total = count = 0.0
     for row in first:
         with torch.no_grad():
@@ -229,7 +229,7 @@ def align(
     out.mkdir(exist_ok=True)
     lm = load_model(folder, dtype=dtype)
     optimization = Optimization(**{"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, **settings})  # type: ignore[arg-type]
-    reference = pair_reference(lm, pairs(lm), out, optimization)
+    reference = pair_reference(lm, pairs(lm), out, optimization, 0)
     lm = attach(lm, lora, seed=1) if lora else lm
     run = run or {"seed": 0, "folder": out}
     return lm, train_preference(lm, pairs(lm), reference, objective or DPO(), optimization, **run)
@@ -271,12 +271,12 @@ def test_dropout_is_off_for_policy_and_reference(lora: Lora | None, tmp_path: Pa
 def test_pairs_are_needed(llama: Path, tmp_path: Path) -> None:
     lm = load_model(llama, dtype="float32")
     with pytest.raises(TrainingError, match="no rows"):
-        pair_reference(lm, [], tmp_path, Optimization())
+        pair_reference(lm, [], tmp_path, Optimization(), 0)
 
 
 def test_the_reference_is_per_token_computed_once_and_exact(folder: Path, tmp_path: Path) -> None:
     lm = load_model(folder, dtype="float32")
-    found = pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64))
+    found = pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64), 0)
     sums = found.sums("rejected", [pair.rejected for pair in pairs(lm)])
     for number, pair in enumerate(pairs(lm)):
         with torch.no_grad():
@@ -290,26 +290,44 @@ def test_other_losses_epochs_and_seeds_use_a_reference_again_and_other_models_do
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lm = load_model(llama, dtype="float32")
-    first = pair_reference(lm, pairs(lm), tmp_path, Optimization())
+    first = pair_reference(lm, pairs(lm), tmp_path, Optimization(), 0)
     for settings in (Optimization(epochs=5, learning_rate=1.0, batch_size=2), Optimization(schedule="wsd")):
-        again = pair_reference(lm, pairs(lm), tmp_path, settings)
+        again = pair_reference(lm, pairs(lm), tmp_path, settings, 0)
         assert again.id == first.id and torch.equal(again.sides["chosen"], first.sides["chosen"])
     assert [path.stem for path in tmp_path.glob("*.safetensors")] == [first.id]
     assert capsys.readouterr().err.count("known already") == 2
     adapted = attach(load_model(llama, dtype="float32"), Lora(rank=2), seed=0)
     next(value for name, value in adapted.model.named_parameters() if "lora_B" in name).data[0, 0] = 1e-3
     others = [
-        pair_reference(adapted, pairs(lm), tmp_path, Optimization()),  # an adapter that has learned something
-        pair_reference(lm, pairs(lm)[1:], tmp_path, Optimization()),
-        pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64)),  # sums in another order
+        pair_reference(adapted, pairs(lm), tmp_path, Optimization(), 0),  # an adapter that has learned something
+        pair_reference(lm, pairs(lm)[1:], tmp_path, Optimization(), 0),
+        pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64), 0),  # sums in another order
     ]
     assert len({first.id, *(one.id for one in others)}) == 4
+
+
+def test_a_reference_is_of_the_rows_that_training_draws(llama: Path, tmp_path: Path) -> None:
+    short = Optimization(learning_rate=1e-2, batch_size=2, max_steps=2)
+    found = {}
+    for name, settings in (("some", short), ("all", Optimization())):
+        (tmp_path / name).mkdir()
+        lm = load_model(llama, dtype="float32")
+        found[name] = pair_reference(lm, pairs(lm), tmp_path, settings, 3)
+        train_preference(lm, pairs(lm), found[name], DPO(), short, seed=3, folder=tmp_path / name)
+    assert losses(tmp_path / "some") == pytest.approx(losses(tmp_path / "all"), abs=1e-5)
+    # two steps of two pairs draw four; another seed draws others
+    assert len(found["some"].numbers) == 4 and len(found["all"].numbers) == len(pairs(lm)) > 4
+    sums = {name: one.sums("chosen", [pair.chosen for pair in pairs(lm)]) for name, one in found.items()}
+    known = torch.isfinite(sums["some"])
+    assert known.nonzero()[:, 0].tolist() == found["some"].numbers
+    assert torch.allclose(sums["some"][known], sums["all"][known], atol=1e-4) and sums["all"].isfinite().all()
+    assert pair_reference(lm, pairs(lm), tmp_path, short, 4).numbers != found["some"].numbers
 
 
 def test_another_reference_than_the_start_is_noticed(llama: Path, tmp_path: Path) -> None:
     other = load_model(tiny.tiny_model("llama", tmp_path / "other", seed=1), dtype="float32")
     lm = load_model(llama, dtype="float32")
-    reference = pair_reference(other, pairs(lm), tmp_path, Optimization())
+    reference = pair_reference(other, pairs(lm), tmp_path, Optimization(), 0)
     before = weights(lm)
     with pytest.raises(TrainingError, match="nats a token apart before the first step"):
         train_preference(lm, pairs(lm), reference, DPO(), Optimization(), seed=0, folder=tmp_path)
@@ -325,7 +343,7 @@ def test_a_reference_whose_margins_are_zero_on_the_mean_is_noticed_too(
     torch.manual_seed(0)
     for value in other.model.parameters():
         value.data *= 1 + noise * torch.randn_like(value)
-    reference = pair_reference(other, pairs(lm), tmp_path, Optimization())
+    reference = pair_reference(other, pairs(lm), tmp_path, Optimization(), 0)
     sides = sides_of(pairs(lm))
     with pytest.raises(TrainingError, match="apart before") if noticed else nullcontext():
         refuse_other_start(lm, sides, reference, Optimization(), tmp_path)
@@ -357,7 +375,7 @@ def test_the_reference_is_computed_in_smaller_passes_when_memory_runs_out(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lm = load_model(llama, dtype="float32")
-    whole = pair_reference(lm, pairs(lm), tmp_path / "whole", Optimization())
+    whole = pair_reference(lm, pairs(lm), tmp_path / "whole", Optimization(), 0)
     real = answers.token_logprobs
 
     def small_machine(model: object, batch: Batch) -> Tensor:
@@ -366,7 +384,7 @@ def test_the_reference_is_computed_in_smaller_passes_when_memory_runs_out(
         return real(model, batch)
 
     monkeypatch.setattr(answers, "token_logprobs", small_machine)
-    tight = pair_reference(lm, pairs(lm), tmp_path / "tight", Optimization(micro_tokens=200))
+    tight = pair_reference(lm, pairs(lm), tmp_path / "tight", Optimization(micro_tokens=200), 0)
     assert "reference: out of memory; passes of 100 tokens" in capsys.readouterr().err
     for side, values in whole.sides.items():
         assert torch.allclose(values, tight.sides[side], atol=1e-5)
@@ -511,7 +529,7 @@ def test_every_kind_of_pair_objective_trains(objective: PairObjective, llama: Pa
     lm = load_model(llama, dtype="float32")
     made = pairs(lm)
     settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=4, micro_tokens=64)
-    reference = pair_reference(lm, made, tmp_path, settings) if objective.needs_reference else None
+    reference = pair_reference(lm, made, tmp_path, settings, 0) if objective.needs_reference else None
     result = train_preference(lm, made, reference, objective, settings, seed=0, folder=tmp_path)
     assert result.loss_last < result.loss_first
     assert result.metrics["accuracy"] == 1.0
@@ -531,7 +549,7 @@ def test_checkpointed_layers_are_computed_again(kind: str, llama: Path, tmp_path
         out.mkdir()
         seen: list[None] = []
         settings = Optimization(batch_size=8, checkpointing=checkpointing)
-        reference = pair_reference(lm, pairs(lm), out, settings)
+        reference = pair_reference(lm, pairs(lm), out, settings, 0)
         lm.model.model.layers[0].self_attn.register_forward_hook(lambda *_: seen.append(None))
         if kind == "sft":
             train_supervised(lm, rows(lm, 8), SFT(), settings, seed=0, folder=out)

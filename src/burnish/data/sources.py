@@ -19,6 +19,8 @@ WRAPPERS = ("data", "rows", "train", "test", "examples", "instances", "items")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
+PACKED = 3.0
+"""Characters of text in a byte of gzip."""
 BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error, OSError)
 """What reading a damaged or cut-off .gz file raises."""
 
@@ -61,6 +63,26 @@ def read(path: Path) -> Iterator[Raw]:
         yield row
     if not any_row:
         raise DataError("the file holds no rows", where=str(path))
+
+
+def expected_rows(path: Path, each: float) -> float:
+    """About how many rows `read` finds, when a row takes so many characters; without reading them. Exact for Parquet.
+
+    Nothing counts for a file that cannot be read: `read` says why.
+    """
+    if path.is_dir():
+        return sum(
+            expected_rows(file, each) for file in path.rglob("*") if file.is_file() and _suffix(file) in SUFFIXES
+        )
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return float(pyarrow.parquet.read_metadata(path).num_rows)
+        except pyarrow.ArrowException:
+            return 0.0
+    return path.stat().st_size * (PACKED if path.suffix == ".gz" else 1.0) / max(1.0, each)
 
 
 def _suffix(path: Path) -> str:

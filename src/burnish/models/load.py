@@ -61,6 +61,7 @@ def load_tokenizer(ref: str | Path) -> Any:
     """The tokenizer of a model, an adapter's own where it has one. Raises ModelError when it cannot be read."""
     from transformers import AutoTokenizer
 
+    _quieten()
     source = locate(ref)
     if source.adapter and source.path and not any((source.path / name).is_file() for name in TOKENIZER_FILES):
         source = source.weights
@@ -69,6 +70,15 @@ def load_tokenizer(ref: str | Path) -> Any:
     except Exception as error:  # transformers raises many kinds for a folder it cannot use
         hint = _trust_hint(error, source)
         raise ModelError(f"the tokenizer cannot be read: {short(error)}", where=source.name, hint=hint) from None
+
+
+def _quieten() -> None:
+    """No lines of transformers among a run's own: a bar for each file, a warning for each row beyond the context, which
+    is counted."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def template_hash(ref: str | Path) -> str:
@@ -174,12 +184,10 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     import logging
 
     import transformers
-    from transformers.utils import logging as of_transformers
 
     from burnish.models.widened import widen_products
 
-    of_transformers.disable_progress_bar()  # a bar per file would break into the run's own lines
-    of_transformers.set_verbosity_error()
+    _quieten()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it warns of a kernel not used here
     source = locate(ref)
     scores = gives_scores(source)

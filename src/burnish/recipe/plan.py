@@ -74,13 +74,16 @@ class Plan:
         artifact_id = f"{node.step.kind}-{digest(*made_from)[:20]}"
         state: State = "new"
         why = ""
-        if self.store.find(artifact_id):
+        made = self.store.find(artifact_id)
+        if made:
             state = "cached"
         else:
             state = "resume" if self.store.unfinished(artifact_id) else "new"
             why = self._why_not(node, inputs, seed, version)
-        view = self.view(node)
-        return Planned(node, artifact_id, seed, inputs, outside, state, why, node.step.expect(view))
+        expectation = node.step.expect(self.view(node))
+        if made and isinstance(rows := made.manifest.summary.get("rows"), int):
+            expectation = replace(expectation, rows=float(rows))  # known now, for the steps behind it too
+        return Planned(node, artifact_id, seed, inputs, outside, state, why, expectation)
 
     def _content(self, name: str) -> str:
         """What stands for an input in the id: the artifact's id, or the fingerprint of a model from outside."""

@@ -19,6 +19,7 @@ from burnish.data.generators import GENERATORS
 from burnish.data.hub import hub_files, on_hub
 from burnish.data.ingest import Ingested, ingest
 from burnish.data.io import write_rows
+from burnish.data.sources import expected_rows
 from burnish.errors import BurnishError, DataError, Problem
 from burnish.registry import suggest
 from burnish.steps.base import Expectation, Holds, Inputs, Phase, Running, Step, View
@@ -111,10 +112,9 @@ class Ingest(Step):
         if isinstance(self.source, dict):
             rows = float(GENERATORS.build(self.source).n)
         else:
-            size = sum(file.stat().st_size for path in self._files for file in _all_files(path))
             head = self._head.rows
             each = sum(len(str(row)) for row in head) / max(1, len(head))
-            rows = size / max(1.0, each)
+            rows = sum(expected_rows(path, each) for path in self._files)
         rows = min(rows, self.limit or rows)
         return Expectation(rows=rows, seconds=rows / (view.speed("ingest") or 5000), memory_gib=rows * 4e-6)
 
@@ -164,7 +164,3 @@ def _headline(found: Ingested) -> str:
 def _matches(pattern: str) -> list[Path]:
     anchor = Path(pattern).anchor
     return sorted(Path(anchor or ".").glob(pattern.removeprefix(anchor)))
-
-
-def _all_files(path: Path) -> list[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

@@ -63,8 +63,10 @@ class Preference(Training):
         from burnish.training.preference import pair_reference
 
         if self._single:
-            return labelled_reference(lm, rows, objective, run.store.references, self.train)
-        return pair_reference(lm, rows, run.store.references, self.train) if objective.needs_reference else None
+            return labelled_reference(lm, rows, objective, run.store.references, self.train, run.seed)
+        if not objective.needs_reference:
+            return None
+        return pair_reference(lm, rows, run.store.references, self.train, run.seed)
 
     def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
             options: RunOptions) -> TrainResult:  # fmt: skip

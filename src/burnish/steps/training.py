@@ -163,8 +163,9 @@ class Training(Step):
         seconds = None
         if rows is not None:
             speed = view.speed(self.use, size.bytes if size else None)
-            tokens = mean_tokens(view.sample(self.data)) * rows * self.train.epochs
-            seconds = rows * self.train.epochs / speed if speed else training_seconds(size, tokens)
+            drawn = self.train.drawn(round(rows))
+            tokens = mean_tokens(view.sample(self.data)) * drawn
+            seconds = drawn / speed if speed else training_seconds(size, tokens)
         where, _ = hardware.device()
         kind = "nf4" if self.lora and self.lora.quantize else hardware.dtype(self.dtype, where)[0]
         moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
@@ -233,7 +234,7 @@ class Training(Step):
             "dropped": kept.dropped,
             "truncated": kept.truncated,
             "template": template,
-            **work_done(len(kept.rows) * self.train.epochs, model),
+            **work_done(min(self.train.drawn(len(kept.rows)), result.steps * self.train.batch_size), model),
             "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
             f" {speed:,.0f} tokens/s, MFU {result.utilisation:.0%}{best}{lost}{cut}",
         }

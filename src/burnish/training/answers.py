@@ -23,7 +23,7 @@ from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
-from burnish.training.batch import Unit, micro_batches
+from burnish.training.batch import Unit, micro_batches, plan_of
 from burnish.training.optim import Optimization
 from burnish.training.state import CHECKPOINT
 from burnish.training.step import check_any, halved, row_sums
@@ -46,12 +46,17 @@ class Reference:
     sides: Mapping[str, Tensor]
     id: str
     """Hash of all that they follow from: the model's weights, its adapter's too, the rows, and how it was done."""
+    numbers: Sequence[int]
+    """Which rows they are of: those that training draws."""
 
     def sums(self, side: str, rows: Sequence[Rendered]) -> Tensor:
-        """Weighted sum of each row's log-probabilities, nats, fp64 (B,)."""
-        weights = [torch.tensor([weight for weight in row.weights if weight]) for row in rows]
+        """Weighted sum of each row's log-probabilities, nats, fp64 (B,); NaN where they are not known."""
+        weights = [torch.tensor([weight for weight in rows[number].weights if weight]) for number in self.numbers]
         parts = self.sides[side].split([len(weight) for weight in weights])
-        return torch.stack([(part.double() * weight).sum() for part, weight in zip(parts, weights, strict=True)])
+        found = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+        for number, part, weight in zip(self.numbers, parts, weights, strict=True):
+            found[number] = (part.double() * weight).sum()
+        return found
 
 
 def units_of(sides: Sides) -> list[Unit]:
@@ -70,14 +75,19 @@ def answer_logprobs(lm: LanguageModel, rows: Sequence[Rendered]) -> Tensor:
     return row_sums(token_logprobs(lm.model, batch) * batch.weights, batch.owners, len(rows))
 
 
-def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimization: Optimization) -> Reference:
-    """The starting model's log-probability of every answer token, computed once and kept in `folder` by its hash, for
-    every epoch, loss, beta and seed that starts from the same model with the same rows.
+def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimization: Optimization, seed: int
+                       ) -> Reference:  # fmt: skip
+    """The starting model's log-probability of every answer token that training with this seed draws, computed once and
+    kept in `folder` by its hash, for every epoch, loss, beta and seed that starts from the same model with the same
+    rows.
 
     The passes are laid out as in training, so policy and reference differ at step 0 by rounding alone. Several
     processes share the work.
     """
-    check_any(len(next(iter(sides.values()))))
+    units = list(zip(*sides.values(), strict=True))
+    check_any(len(units))
+    drawn = sorted({number for step in plan_of(units, optimization, seed) for number in step})
+    sides = _of(sides, drawn)
     name = parallel.told(reference_id(lm, sides, optimization) if parallel.leads() else "")
     path = folder / f"{name}.safetensors"
     if parallel.told(path.exists()):
@@ -92,7 +102,11 @@ def reference_logprobs(lm: LanguageModel, sides: Sides, folder: Path, optimizati
                 os.fsync(stream.fileno())
             draft.replace(path)
     parallel.wait()
-    return Reference(load_file(path), name)
+    return Reference(load_file(path), name, drawn)
+
+
+def _of(sides: Sides, numbers: Sequence[int]) -> Sides:
+    return {side: [rows[number] for number in numbers] for side, rows in sides.items()}
 
 
 def reference_id(lm: LanguageModel, sides: Sides, optimization: Optimization) -> str:
@@ -146,7 +160,7 @@ def refuse_other_start(lm: LanguageModel, sides: Sides, reference: Reference, op
     """
     if parallel.told((folder / CHECKPOINT).exists()):  # a resumed run has taken steps already
         return
-    found = _logprobs(lm, {side: rows[:COMPARED] for side, rows in sides.items()}, optimization)
+    found = _logprobs(lm, _of(sides, reference.numbers[:COMPARED]), optimization)
     both = [(values, reference.sides[side][: len(values)]) for side, values in found.items()]
     apart = float((torch.cat([ours for ours, _ in both]) - torch.cat([theirs for _, theirs in both])).abs().mean())
     if not apart <= TOLERANCE[lm.dtype]:

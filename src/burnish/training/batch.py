@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,24 @@ from burnish.models.chat import Rendered
 from burnish.models.layout import LEAST_SHARED, common
 from burnish.rng import seed_for
 
+if TYPE_CHECKING:
+    from burnish.training.optim import Optimization
+
 Unit = Sequence[tuple[int, ...]]
 """The token ids of rows that must stay together: one conversation, or a pair's two answers."""
 
 
+def plan_of(units: Sequence[Sequence[Rendered]], optimization: Optimization, seed: int) -> list[list[int]]:
+    """Which units, rows that stay together, each optimiser step is made of, by their numbers; the last step may be
+    smaller."""
+    groups = by_prompt([rows[0] for rows in units]) if optimization.together else [[row] for row in range(len(units))]
+    order = list(row_order(groups, optimization.drawn(len(units)), seed, optimization.shuffle))
+    return [order[at : at + optimization.batch_size] for at in range(0, len(order), optimization.batch_size)]
+
+
 def row_order(groups: Sequence[Sequence[int]], needed: int, seed: int, shuffle: bool = True) -> Iterator[int]:
-    """`needed` row indices: every epoch a fresh shuffle of all groups of rows, or all of them in their order."""
+    """`needed` row indices: every epoch a fresh shuffle of all groups of rows, or all of them in their order. A group's
+    rows follow each other wherever they are drawn."""
     made = epoch = 0
     while made < needed:
         generator = np.random.Generator(np.random.Philox(seed_for(seed, "epoch", epoch)))
@@ -30,17 +43,6 @@ def row_order(groups: Sequence[Sequence[int]], needed: int, seed: int, shuffle: 
             yield index
             made += 1
         epoch += 1
-
-
-def steps_of(groups: Sequence[Sequence[int]], batch_size: int, steps: int, needed: int, seed: int, shuffle: bool = True
-             ) -> list[list[int]]:  # fmt: skip
-    """Row indices of each optimiser step; the last one may be smaller.
-
-    Args:
-        groups: the rows that follow each other wherever they are drawn; each row alone in the usual case.
-    """
-    order = list(row_order(groups, min(needed, steps * batch_size), seed, shuffle))
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 def by_prompt(rows: Sequence[Rendered]) -> list[list[int]]:

@@ -59,10 +59,10 @@ def _sides(rows: Sequence[RenderedAnswer], objective: KTO, context: int) -> Side
 
 
 def labelled_reference(lm: LanguageModel, rows: Sequence[RenderedAnswer], objective: KTO, folder: Path,
-                       optimization: Optimization) -> Reference:  # fmt: skip
+                       optimization: Optimization, seed: int) -> Reference:  # fmt: skip
     """The starting model's log-probabilities of all that `train_labelled` looks at, computed once and kept in `folder`,
     where other runs find them."""
-    return reference_logprobs(lm, _sides(rows, objective, lm.context), folder, optimization)
+    return reference_logprobs(lm, _sides(rows, objective, lm.context), folder, optimization, seed)
 
 
 def train_labelled(

@@ -94,6 +94,10 @@ class Optimization(Config):
         whole = max(1, math.ceil(rows * self.epochs / self.batch_size))
         return min(whole, self.max_steps) if self.max_steps else whole
 
+    def drawn(self, rows: int) -> int:
+        """How many rows all steps take of this many, again and again over several epochs."""
+        return min(max(1, round(rows * self.epochs)), self.steps(rows) * self.batch_size)
+
     def group(self, name: str, ndim: int) -> tuple[str, float, float]:
         """Optimiser, weight decay and multiple of the learning rate of a parameter."""
         inside = not any(part in name for part in ("embed", "lm_head", "wte", "wpe", "score"))

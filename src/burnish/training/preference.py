@@ -49,11 +49,11 @@ def sides_of(pairs: Sequence[RenderedPair]) -> dict[str, list[Rendered]]:
     return {"chosen": [pair.chosen for pair in pairs], "rejected": [pair.rejected for pair in pairs]}
 
 
-def pair_reference(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization
+def pair_reference(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization, seed: int
                    ) -> Reference:  # fmt: skip
-    """The starting model's log-probabilities of both answers of every pair, computed once and kept in `folder`, where
-    other runs find them."""
-    return reference_logprobs(lm, sides_of(pairs), folder, optimization)
+    """The starting model's log-probabilities of both answers of every pair that `train_preference` draws, computed once
+    and kept in `folder`, where other runs find them."""
+    return reference_logprobs(lm, sides_of(pairs), folder, optimization, seed)
 
 
 def discounted(pairs: Sequence[RenderedPair], tail: float) -> Sequence[RenderedPair]:

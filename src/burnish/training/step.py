@@ -29,7 +29,7 @@ from burnish.models.load import LanguageModel
 from burnish.models.logprobs import backbone_of
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
-from burnish.training.batch import by_prompt, steps_of
+from burnish.training.batch import plan_of
 from burnish.training.optim import MasterOptimizer, Optimization
 from burnish.training.sharding import dealt, sharded, sum_gradients
 from burnish.training.state import Keeper, TrainResult
@@ -85,10 +85,7 @@ def train(
     operations = lm.operations  # counted while the weights are whole
     if optimization.checkpointing:
         keep_less(lm)
-    needed = max(1, round(len(units) * optimization.epochs))
-    groups = by_prompt([rows[0] for rows in units]) if optimization.together else [[row] for row in range(len(units))]
-    plan = steps_of(groups, optimization.batch_size, optimization.steps(len(units)), needed, options["seed"],
-                    optimization.shuffle)  # fmt: skip
+    plan = plan_of(units, optimization, options["seed"])
     with (
         hardware.freed_memory_kept(),
         native.released(),

@@ -40,6 +40,7 @@ def test_memory_and_disk() -> None:
     rest = 0.09375 + estimate.TORCH_GIB
     assert estimate.training_memory(size, "bfloat16", 4, 1024) == pytest.approx(5 + rest)
     assert estimate.training_memory(size, "bfloat16", None, 1024) == pytest.approx(2 + rest)
+    assert estimate.training_memory(size, "bfloat16", None, 1024, True) == pytest.approx(2 + rest - 0.09375 / 2)
     # in fp32 2 GiB of weights, 2 of gradients, 4 of moments, and tokens keep twice as much
     assert estimate.training_memory(size, "float32", 4, 1024) == pytest.approx(8 + 2 * 0.09375 + estimate.TORCH_GIB)
     # 0.5 G parameters of 0.55 bytes, twice

@@ -169,7 +169,7 @@ class Training(Step):
         where, _ = hardware.device()
         kind = "nf4" if self.lora and self.lora.quantize else hardware.dtype(self.dtype, where)[0]
         moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
-        needed = training_memory(size, kind, moments, self.train.micro(where))
+        needed = training_memory(size, kind, moments, self.train.micro(where), self.train.checkpointing)
         return Expectation(rows, seconds, needed, training_disk(size, kind, moments, best=self.watch is not None))
 
     # -- the work: what differs between steps, and the one way through

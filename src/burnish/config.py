@@ -28,7 +28,8 @@ Mark = TypeVar("Mark")
 class Config(BaseModel):
     """Base of everything that can be configured. A key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(),
+                              allow_inf_nan=False)  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +87,8 @@ class Document:
                 return f"--set {name}"
             if key[:length] in self.lines:
                 return f"{self.file}:{self.lines[key[:length]]}" + (f": {name}" if name else "")
+            if any(made[:length] == key[:length] for made in self.overridden):  # an override made this mapping
+                return f"--set {name}"
         return f"{self.file}: {name}" if name else self.file
 
     def origin(self, key: Key) -> str:

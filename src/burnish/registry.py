@@ -84,6 +84,8 @@ def split_choice(choice: str | dict[str, Any], kind: str) -> tuple[str, dict[str
     """`name` or `{name: {settings}}` as (name, settings); `{use: ./file.py:Class, ...settings}` is accepted too."""
     if isinstance(choice, str):
         return choice, {}
+    if not isinstance(choice, dict):
+        raise ConfigError(f"a {kind} is written `name` or `{{name: {{settings}}}}`, got {choice!r}")
     if "use" in choice:
         return str(choice["use"]), {key: value for key, value in choice.items() if key != "use"}
     if len(choice) != 1:

@@ -148,7 +148,10 @@ def _dropped(asked: _Asked) -> None:
     names = [name for name in ("dropped.jsonl", "quarantine.jsonl") if artifact.file(name).exists()]
     if not names:
         raise ConfigError(f"{asked.what} dropped nothing it could show")
-    rows = [json.loads(line) for name in names for line in artifact.file(name).read_text(encoding="utf-8").splitlines()]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        with artifact.file(name).open(encoding="utf-8") as stream:
+            rows += map(json.loads, stream)
     if asked.as_json:
         print_json(rows[: asked.n])
         return

@@ -93,13 +93,13 @@ def _example(messages: tuple[Message, ...], row: Row, source: str) -> Example:
     target = first(row, "target", "ground_truth")
     grader = row_grader(row["grader"]) if row.get("grader") else None
     content = [[message.role, message.content] for message in messages]
-    return Example(str(row.get("id") or digest(content, target)[:16]), messages,
+    return Example(_id(row) or digest(content, target)[:16], messages,
                    None if target is None else str(target), grader, source=source, meta=_meta(row))  # fmt: skip
 
 
 def _led(messages: tuple[Message, ...], row: Row) -> tuple[Message, ...]:
     """The messages, led by the system turn that the row has as a column."""
-    system = first(row, "system", "system_prompt")
+    system = next((row[name] for name in ("system", "system_prompt") if not is_empty(row.get(name))), None)
     if system is None:
         return messages
     turn = Message("system", text_of(system, "the system text"))
@@ -108,6 +108,11 @@ def _led(messages: tuple[Message, ...], row: Row) -> tuple[Message, ...]:
     if messages[0].content.strip() != turn.content.strip():
         raise DataError("the row has one system text in a column and another one in its turns", hint="keep one")
     return messages
+
+
+def _id(row: Row) -> str:
+    """The row's own name; empty where it has none."""
+    return str(row["id"]).strip() if row.get("id") is not None else ""
 
 
 def _meta(row: Row) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _preference(row: Row, source: str) -> Converted:
     if chosen[-1].content == rejected[-1].content:
         raise DataError("chosen and rejected are the same")
     content = [[message.role, message.content] for message in prompt]
-    name = str(row.get("id") or digest(content, chosen[-1].content, rejected[-1].content)[:16])
+    name = _id(row) or digest(content, chosen[-1].content, rejected[-1].content)[:16]
     return PreferencePair(name, prompt, chosen[-1].content, rejected[-1].content, _margin(row), source, _meta(row))
 
 
@@ -240,9 +245,17 @@ def _number(value: Any) -> float | None:
 
 def _side(value: Any, what: str) -> tuple[Message, ...]:
     turns = _transcript(value, what)
+    _refuse_other_end(turns, what)
+    return turns
+
+
+def _refuse_other_end(turns: tuple[Message, ...], what: str) -> None:
+    """Raise DataError when what is judged is no answer of the assistant, whole and learned like any other."""
     if turns[-1].role != "assistant":
         raise DataError(f"{what} does not end with the assistant")
-    return turns
+    if turns[-1].weight != 1:
+        raise DataError(f"the last turn of {what} has the weight {turns[-1].weight:g}, and what is judged is learned"
+                        " whole", hint="take `train` or `weight` out of it")  # fmt: skip
 
 
 def _prompt(value: Any) -> tuple[Message, ...]:
@@ -263,13 +276,18 @@ def _from_completion(row: Row, source: str) -> Converted:
     if isinstance(row["prompt"], list):
         said = row["completion"]
         answer = said if isinstance(said, list) else [{"role": "assistant", "content": said}]
-        return _example(conversation([*row["prompt"], *answer], "role", "content"), row, source)
+        turns = conversation([*row["prompt"], *answer], "role", "content")
+        given = len(row["prompt"])  # what earlier turns say is learned only where they ask for it
+        quiet = [turn.role == "assistant" and turn.train is None for turn in turns[:given]]
+        before = (replace(turn, train=False) if one else turn for turn, one in zip(turns, quiet, strict=False))
+        return _example((*before, *turns[given:]), row, source)
     return _single(row["prompt"], row["completion"], row, source)
 
 
 def _labelled(row: Row, source: str) -> Converted:
     found = _from_completion(row, source)
     assert isinstance(found, Example)
+    _refuse_other_end(found.messages, "the completion")
     return replace(found, label=_label(row["label"], "label"))
 
 

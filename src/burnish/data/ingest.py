@@ -67,9 +67,17 @@ def _take(raw: Raw, shape: str, shapes: dict[str, str], found: Ingested, seen: C
         found.quarantine.append(Quarantined(raw.where, error.what, text, error.hint))
         return
     found.unread.update(unread(raw.value, name))
-    count = seen[row.id]
-    seen[row.id] += 1
-    found.rows.append(replace(row, id=f"{row.id}#{count}") if count else row)
+    found.rows.append(replace(row, id=_unused(row.id, seen)))
+
+
+def _unused(name: str, seen: Counter[str]) -> str:
+    """The name, with a number behind it where another row has it already."""
+    found = name
+    while seen[found]:
+        found = f"{name}#{seen[name]}"
+        seen[name] += 1
+    seen[found] += 1
+    return found
 
 
 def _shape_of(raw: Raw, shape: str, shapes: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ def write_rows(path: Path, rows: Iterable[Example | PreferencePair]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as stream:
         for row in rows:
-            stream.write(json.dumps(as_row(row), ensure_ascii=False) + "\n")
+            stream.write(json.dumps(as_row(row), ensure_ascii=False, default=str) + "\n")  # times are text then
             count += 1
     return count
 

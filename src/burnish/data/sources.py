@@ -146,7 +146,11 @@ def _json(path: Path) -> Iterator[Raw]:
         raise DataError(f"the file is not valid JSON: {error}", where=str(path),
                         hint="one object per line is called .jsonl") from None  # fmt: skip
     if isinstance(value, dict):
-        value = next((value[key] for key in WRAPPERS if isinstance(value.get(key), list)), [value])
+        lists = [key for key in WRAPPERS if isinstance(value.get(key), list)]
+        if len(lists) > 1:
+            raise DataError(f"the file holds several lists of rows: {', '.join(lists)}", where=str(path),
+                            hint="write the one that is wanted into a file of its own")  # fmt: skip
+        value = value[lists[0]] if lists else [value]
     for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         yield _mapping(row, f"{path}: row {number}", str(row))
 

@@ -48,6 +48,11 @@ class Lora(Config):
         if self.init == "pissa" and self.quantize:
             raise ValueError("pissa takes singular values out of the weights, which four bits cannot hold: leave"
                              " `quantize` or `init` out")  # fmt: skip
+        if self.init == "pissa" and self.dora:
+            raise ValueError("an adapter that starts with pissa is saved as a difference, which magnitudes of their own"
+                             " have none of: leave `dora` or `init` out")  # fmt: skip
+        if self.init == "orthogonal" and self.rank % 2:
+            raise ValueError(f"an orthogonal start needs an even rank, got {self.rank}")
         return self
 
 
@@ -92,11 +97,25 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
             raise ModelError(f"the adapter does not fit: {error}", where="lora.targets", hint=hint) from None
     found = replace(lm, model=model)
     if lora.init == "pissa":
+        _check_singular_values(model, lora.rank)
         found.start = tempfile.TemporaryDirectory()
         settings.init_lora_weights = True  # what is saved now has nothing left to be started from
         model.save_pretrained(found.start.name)
         settings.init_lora_weights = "pissa"
     return found
+
+
+def _check_singular_values(model: Any, rank: int) -> None:
+    """Raise ModelError when a matrix has fewer singular values than the adapter's rank, for they are its start."""
+    from burnish.errors import ModelError
+
+    for name, module in model.named_modules():
+        for down in getattr(module, "lora_A", {}).values():
+            if len(down.weight) != rank:
+                raise ModelError(f"pissa takes {rank} singular values, and {name.rpartition('.')[2]} has"
+                                 f" {len(down.weight)}", where="lora.rank",
+                                 hint=f"a rank of {len(down.weight)} or less, or leave such matrices out of `targets`"
+                                 )  # fmt: skip
 
 
 def _module_names(model: Any, parts: list[Literal["embeddings", "head"]]) -> list[str]:

@@ -155,9 +155,23 @@ class LanguageModel:
         self.model.save_pretrained(folder, max_shard_size=max_shard, **start)
         self.tokenizer.save_pretrained(folder)
         if hasattr(self.model, "peft_config"):
+            if self.start:
+                self._add_whole_parts(folder)
             write_pedigree(folder, base)
         if self.source.trusted:
             (folder / TRUSTED).write_text(f"made from {self.source.ref}, whose own code may run\n", encoding="utf-8")
+
+    def _add_whole_parts(self, folder: Path) -> None:
+        """Add what trains whole beside an adapter to its file: peft leaves it out of one that is saved as the
+        difference to its start."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import load_file, save_file
+
+        path = folder / "adapter_model.safetensors"
+        held = load_file(path)
+        every = get_peft_model_state_dict(self.model)
+        whole = {name: value.contiguous() for name, value in every.items() if "lora_" not in name}
+        save_file({**whole, **held}, path, metadata={"format": "pt"})
 
 
 @cache

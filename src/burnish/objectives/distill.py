@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from burnish.config import Config
 
@@ -52,6 +52,12 @@ class Distill(Config):
     (arXiv:1503.02531)."""
     sft: float = Field(default=0.0, ge=0, le=1)
     """Share of the negative log-likelihood of the data's own tokens in the loss."""
+
+    @model_validator(mode="after")
+    def _a_mix_is_of_jensen_and_shannon(self) -> Distill:
+        if self.mix != type(self).model_fields["mix"].default and self.divergence != "js":
+            raise ValueError(f"mix is the js divergence's, and the divergence is {self.divergence}")
+        return self
 
     def losses(self, student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
         """Loss of each token, nats (N,), from logits (N, V) and the data's tokens (N,)."""

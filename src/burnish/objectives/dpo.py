@@ -116,6 +116,8 @@ LOSSES: dict[str, tuple[Callable[[Scores], Tensor], str]] = {
 """The loss of each of B pairs, and where it is from."""
 WHOLE_STEP = {"aot", "aot_unpaired"}
 """Losses that sort a step's pairs, so that all of them must be seen at once."""
+SMOOTHED = {"sigmoid", "robust", "exo", "normalized", *WHOLE_STEP}
+"""Losses that know how sure a label is."""
 
 Name = Literal["sigmoid", "robust", "hinge", "ipo", "bco", "sppo", "nca", "exo", "apo_zero", "apo_down", "aot",
                "aot_unpaired", "discopop", "normalized"]  # fmt: skip
@@ -124,12 +126,12 @@ Name = Literal["sigmoid", "robust", "hinge", "ipo", "bco", "sppo", "nca", "exo",
 class DPO(PairObjective):
     """Raise the chosen answer over the rejected one, measured against the reference model."""
 
-    variant: Name | dict[Name, Annotated[float, Field(gt=0)]] = "sigmoid"
+    variant: Name | Annotated[dict[Name, Annotated[float, Field(gt=0)]], Field(min_length=1)] = "sigmoid"
     """Which loss of the family, or a mix by weight: {sigmoid: 0.8, bco: 0.2}."""
     beta: float = Field(default=0.1, gt=0)
     """How strongly to stay near the reference (1/nats). Lower drifts further; 0.01 to 0.5 is usual."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Chance that a preference label is wrong."""
+    """Chance that a preference label is wrong; for sigmoid, robust, exo, aot, aot_unpaired and normalized."""
     sft: float = Field(default=0.0, ge=0)
     """Weight of the chosen answer's negative log-likelihood per token (nats). Keeps chosen answers likely, where DPO
     alone may lower both (arXiv:2404.19733). With `tail` below 1, of its discounted likelihood."""
@@ -146,6 +148,18 @@ class DPO(PairObjective):
     def _sorted_ratios_have_one_divergence(self) -> DPO:
         if self.whole_step and self.divergence != "reverse_kl":
             raise ValueError("aot sorts log-ratios, so its divergence is reverse_kl")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> DPO:
+        names = " and ".join(self.mix)
+        if self.label_smoothing and not SMOOTHED & set(self.mix):
+            raise ValueError(f"{names} knows no label_smoothing; those that do: {', '.join(sorted(SMOOTHED))}")
+        fields = type(self).model_fields
+        if self.tau != fields["tau"].default and "discopop" not in self.mix:
+            raise ValueError(f"tau is discopop's, and the variant is {names}")
+        if self.alpha != fields["alpha"].default and self.divergence != "alpha":
+            raise ValueError(f"alpha is the alpha divergence's, and the divergence is {self.divergence}")
         return self
 
     @property

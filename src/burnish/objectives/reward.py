@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from burnish.config import Config
 from burnish.objectives.parts import LossOutput
@@ -32,6 +32,12 @@ class BradleyTerry(Config):
     centre: float = Field(default=0.0, ge=0)
     """Weight of the squared sum of both scores, which keeps scores of different prompts around zero (arXiv:2312.09244);
     0.01 there."""
+
+    @model_validator(mode="after")
+    def _a_scale_needs_margins(self) -> BradleyTerry:
+        if self.margin_scale != 1 and not self.margins:
+            raise ValueError("margin_scale is for `margins: true`")
+        return self
 
     def loss(self, chosen: Tensor, rejected: Tensor, margins: Tensor) -> LossOutput:
         """Sum over B pairs of -log sigmoid(chosen - rejected - margin), all (B,)."""

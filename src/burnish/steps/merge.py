@@ -38,6 +38,11 @@ class Merge(Step):
         problem = METHODS.build(self.method).problem(len(self.models))
         if problem:
             yield Problem(problem, "method")
+        for place, ref in enumerate(self.models):
+            lora = getattr(view.step(ref), "lora", None)
+            if lora is not None and lora.dora:
+                yield Problem(f"{ref} is an adapter with magnitudes of its own (dora), which merging cannot add up",
+                              f"models.{place}", f"fold it first: `whole: {{use: fold, model: {ref}}}`")  # fmt: skip
         found = list(check_models(view, self.models, "models"))
         yield from found
         if not found:

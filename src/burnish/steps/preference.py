@@ -39,6 +39,9 @@ class Preference(Training):
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
+        if self.lora and self.lora.dropout:
+            yield Problem("dropout is off in preference training: it would be noise in every margin", "lora.dropout",
+                          "leave it out")  # fmt: skip
         objective = OBJECTIVES.build(self.objective)
         if getattr(objective, "unit", None) == "pair" and not isinstance(objective, PairObjective):
             yield Problem("this objective is not made for pairs", "objective",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from burnish.config import Table
 from burnish.data.io import read_rows
 from burnish.errors import DataError, Problem
+from burnish.models.locate import locate
 from burnish.objectives import OBJECTIVES
 from burnish.steps.base import Inputs, View
 from burnish.steps.rendering import Kept, check_rendering, longest, render_all, render_pair
@@ -39,12 +40,27 @@ class Reward(Training):
 
     def check(self, view: View) -> Iterator[Problem]:
         yield from super().check(view)
+        yield from self._check_model(view)
         if self._by_steps:
             rows = [row for row in view.sample(self.data) if isinstance(row, Example)]
             yield from check_rendering(view, self.model, rows, render_steps, self.refused)
         else:
             pairs = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
             yield from check_rendering(view, self.model, pairs, render_pair, self.refused)
+
+    def _check_model(self, view: View) -> Iterator[Problem]:
+        """A head of scores stands on whole weights, or on an adapter that has one."""
+        from burnish.models.load import gives_scores
+
+        step = view.step(self.model)
+        if step is not None:
+            of_text = step.kind == "model" and getattr(step, "lora", None) is not None
+        else:
+            source = locate(view.root(self.model))
+            of_text = source.adapter and not gives_scores(source)
+        if of_text:
+            yield Problem(f"{self.model} is an adapter on a model that gives text", "model",
+                          f"fold it first, `whole: {{use: fold, model: {self.model}}}`, and take $whole")  # fmt: skip
 
     def rendered(self, lm: LanguageModel, inputs: Inputs, limit: int) -> Kept:
         rows: list[Any] = read_rows(inputs.artifact("data").file("rows.jsonl"))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from burnish.training.step import RunOptions
 
 
-LABELS_HINT = "learn from labels with {use: preference, objective: kto}, or drop such rows"
+LABELS_HINT = ("learn from labels with {use: preference, objective: kto}, from those of steps with {use: reward,"
+               " objective: steps}, or drop such rows")  # fmt: skip
 
 
 def _imitates_bad(rows: Sequence[Example]) -> str | None:
@@ -27,6 +28,8 @@ def _imitates_bad(rows: Sequence[Example]) -> str | None:
     for row in rows:
         if row.label is not None and row.label <= 0.5:
             return f"{row.source}: an answer labelled as one to avoid, which this step would imitate"
+        if min(row.step_labels, default=1.0) <= 0.5:
+            return f"{row.source}: an answer with a step labelled as wrong, which this step would imitate"
     return None
 
 

@@ -15,11 +15,12 @@ from pydantic import Field
 from burnish import hardware, parallel
 from burnish.config import Config, Table
 from burnish.data.io import read_examples
-from burnish.errors import Problem
+from burnish.errors import Problem, TrainingError
 from burnish.log import note
 from burnish.models.adapters import Lora
 from burnish.models.locate import size_of, unknown_targets
 from burnish.objectives import OBJECTIVES
+from burnish.rewards import is_judged
 from burnish.steps.base import (
     MODEL,
     SUITE,
@@ -139,6 +140,9 @@ class Training(Step):
         if self.lora and (missing := unknown_targets(view.root(self.model), self.lora.targets)):
             yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
                           "`targets: all-linear` fits every architecture")  # fmt: skip
+        if self.train.lora_b != 1 and not self.lora:
+            yield Problem("`lora_b` is of an adapter, and all weights train here", "train.lora_b",
+                          "leave it out, or train an adapter: lora: {rank: 16}")  # fmt: skip
         if self.train.shard and self.train.optimizer in WHOLE_ONLY:
             yield Problem(f"{self.train.optimizer} does not work on sharded parameters", "train.shard",
                           "leave `shard` out, or take `optimizer: adamw`")  # fmt: skip
@@ -149,6 +153,10 @@ class Training(Step):
         if suite is not None and getattr(suite, "looks", None) is not None:
             yield Problem(f"suite '{self.watch.suite}' is held out, and choosing by it would use it up", "watch",
                           "watch a suite without `looks`")  # fmt: skip
+        items = [item for item in view.sample(SUITE + self.watch.suite) if isinstance(item, Example)]
+        if items and all(is_judged(item.grader) for item in items):
+            yield Problem(f"suite '{self.watch.suite}' is scored by a judge, and none is asked while training", "watch",
+                          "watch a suite that rules can grade")  # fmt: skip
         if self.gives == "scores":
             yield Problem("a reward model answers no suite", "watch", "leave `watch` out")
         if self.train.shard:
@@ -163,9 +171,8 @@ class Training(Step):
         seconds = None
         if rows is not None:
             speed = view.speed(self.use, size.bytes if size else None)
-            drawn = self.train.drawn(round(rows))
-            tokens = mean_tokens(view.sample(self.data)) * drawn
-            seconds = drawn / speed if speed else training_seconds(size, tokens)
+            tokens = mean_tokens(view.sample(self.data)) * self.train.drawn(round(rows))
+            seconds = tokens / speed if speed else training_seconds(size, tokens)
         where, _ = hardware.device()
         kind = "nf4" if self.lora and self.lora.quantize else hardware.dtype(self.dtype, where)[0]
         moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
@@ -193,6 +200,10 @@ class Training(Step):
 
         lm = self.load(inputs)
         kept = self.rendered(lm, inputs, min(lm.context, self.max_tokens or lm.context))
+        if kept.dropped and not kept.rows:
+            lost = ", ".join(f"{count} {why}" for why, count in kept.dropped.items())
+            raise TrainingError(f"no row of {inputs.names['data'][0]} is left to train on: {lost}",
+                                hint="raise `max_tokens`, or choose another `overlong` or `refused`")  # fmt: skip
         objective = OBJECTIVES.build(self.objective)
         reference = self.reference(lm, kept.rows, objective, run)
         if self.lora:
@@ -234,7 +245,7 @@ class Training(Step):
             "dropped": kept.dropped,
             "truncated": kept.truncated,
             "template": template,
-            **work_done(min(self.train.drawn(len(kept.rows)), result.steps * self.train.batch_size), model),
+            **work_done(result.tokens, model),
             "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
             f" {speed:,.0f} tokens/s, MFU {result.utilisation:.0%}{best}{lost}{cut}",
         }
@@ -267,7 +278,10 @@ def watch_by(settings: Watching, lm: LanguageModel, inputs: Inputs, folder: Path
 
 def keep_samples(path: Path, step: int, shown: Sequence[dict[str, Any]]) -> None:
     """Show samples, and add them to those of earlier looks; what a killed run had looked at later is replaced."""
-    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    before: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(encoding="utf-8") as stream:  # by lines of the file: a text may hold other separators
+            before += map(json.loads, stream)
     rows = [*(row for row in before if row["step"] < step), *shown]
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     for row in shown:

@@ -57,6 +57,8 @@ class Optimization(Config):
     """Decoupled weight decay; matrices only."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     """Decay of AdamW's first and second moment."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a step's gradient; larger ones are scaled down."""
     epochs: float = Field(default=1.0, gt=0)
@@ -238,6 +240,11 @@ class MasterOptimizer:
         for number in part:
             self.masters.tensors[number].grad = None
 
+    @property
+    def kinds(self) -> list[str]:
+        """The number formats of the weights that learn, each once."""
+        return sorted({str(parameter.dtype) for parameter in self.parameters})
+
     def drop_gradients(self) -> None:
         """Forget what was accumulated."""
         for parameter in self.parameters:
@@ -250,7 +257,7 @@ class MasterOptimizer:
                    for number, parameter in enumerate(self.parameters)]  # fmt: skip
         moments = [{name: self._moved(name, value, number, sharding.gathered) for name, value in state.items()}
                    for number, state in enumerate(self._states)]  # fmt: skip
-        return {"masters": masters, "moments": moments, "updates": self._updates}
+        return {"masters": masters, "moments": moments, "updates": self._updates, "kinds": self.kinds}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, into the model too."""
@@ -296,7 +303,7 @@ def _optimizer(kind: str, groups: dict[tuple[str, float, float], list[int]], mas
     if kind == "muon":
         if masters[0].device.type == "cpu":
             widen_products()  # it makes matrices orthogonal in bfloat16, whatever the weights are
-        made = torch.optim.Muon(rows, momentum=settings.betas[1], adjust_lr_fn="match_rms_adamw")
+        made = torch.optim.Muon(rows, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw")
     else:
         made = torch.optim.AdamW(rows, betas=settings.betas, fused=True)
     for number in (number for numbers in mine.values() for number in numbers):

@@ -97,7 +97,8 @@ def train_preference(
         base = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
         found = objective.loss(policy, PairLogprobs(*(values[numbers].to(logprobs) for values in base)))
         each = (policy.chosen / policy.chosen_tokens).detach()
-        return LossOutput(found.total, {**found.metrics, "chosen_logprob": float(each.sum())})
+        gain = float((policy.chosen.detach() - known.chosen[numbers].to(logprobs)).sum())
+        return LossOutput(found.total, {"chosen_gain": gain, **found.metrics, "chosen_logprob": float(each.sum())})
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
         budget = sys.maxsize if objective.whole_step else budget

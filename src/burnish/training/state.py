@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from burnish import hardware, parallel
+from burnish.log import note
 from burnish.training.optim import MasterOptimizer
-from burnish.workspace import SCRATCH
+from burnish.workspace import SCRATCH, write_atomic
 
 CHECKPOINT = f"{SCRATCH}/checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -79,16 +80,22 @@ class Keeper:
     def _resume(self) -> None:
         path = self._folder / CHECKPOINT
         if not parallel.told(path.exists()):
-            self._write_rows("w", [])  # a run killed before its first checkpoint begins anew
+            self._begin_rows()  # a run killed before its first checkpoint begins anew
             return
         # weights_only: tensors, numbers and containers, never code; mmap: each is read when it is copied to its place
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        before, now = state["optimizer"]["kinds"], self._optimizer.kinds
+        if before != now:  # `dtype: auto` on another machine
+            note(f"the checkpoint in {self._folder} holds {' and '.join(before)} weights, and they are"
+                 f" {' and '.join(now)} here: training begins anew")  # fmt: skip
+            self._begin_rows()
+            return
         self._optimizer.restore(state["optimizer"])
         self.progress = Progress(**state["progress"])
         lines = (self._folder / METRICS).read_text(encoding="utf-8").splitlines()
         self.rows = [json.loads(line) for line in lines[: self.progress.step]]
         parallel.wait()  # all have read the file that one writes anew
-        self._write_rows("w", self.rows)  # steps after the checkpoint are done again
+        self._begin_rows()
 
     def record(self, row: dict[str, float], units: int) -> None:
         """Add one step's metrics, and its count of tokens or pairs."""
@@ -98,13 +105,14 @@ class Keeper:
         progress.learned += units
         progress.seconds += row["seconds"]
         self.rows.append(row)
-        self._write_rows("a", [row])
+        if parallel.leads():
+            with (self._folder / METRICS).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
 
-    def _write_rows(self, mode: str, rows: list[dict[str, float]]) -> None:
-        if not parallel.leads():
-            return
-        with (self._folder / METRICS).open(mode, encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+    def _begin_rows(self) -> None:
+        """Write the steps so far anew; those after the checkpoint are done again."""
+        if parallel.leads():
+            write_atomic(self._folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def save_if_due(self) -> None:
         """Write a checkpoint when the last one is old enough, and old against the time that it took to write."""

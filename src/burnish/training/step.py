@@ -103,6 +103,9 @@ def train(
         run = _Run(lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device),
                    label, options["seed"], split, operations, keeper.progress.budget)  # fmt: skip
         _set_mode(lm, dropout, optimization.checkpointing)
+        if check:
+            for row in keeper.rows:  # those before a kill
+                check(int(row["step"]), row)
         for step, row in _steps(run, plan, keeper, watcher):
             if check:
                 check(step, row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from burnish import parallel
+from burnish.errors import TrainingError
 from burnish.log import note
 from burnish.training import sharding
 from burnish.training.state import Progress
@@ -62,23 +64,29 @@ class Watcher:
         return self._watch is not None and ((step + 1) % self._watch.every == 0 or step + 1 == self._steps)
 
     def look(self, step: int) -> dict[str, float]:
-        """Measure the model, and keep its trained weights if none were better; the score by its name."""
+        """Measure the model, and keep its trained weights if none were better; the score by its name.
+
+        Raises TrainingError when nothing could be scored.
+        """
         assert self._watch is not None
         self._model.eval()
         seen = Seen(*parallel.told(self._watch.measure(step + 1) if parallel.leads() else None))
         progress = self._progress
-        better = progress.best is None or seen.score > progress.looks[progress.best][1]
+        if math.isnan(seen.score):
+            raise TrainingError(f"{self._watch.name} has no score after step {step + 1}", where="watch",
+                                hint="watch a suite that can be graded without a judge")  # fmt: skip
+        best = progress.looks[progress.best][1] if progress.best is not None else -math.inf
         progress.looks.append([step + 1, *seen])
-        if better:
-            progress.best, progress.worse = len(progress.looks) - 1, 0
+        kept = seen.score >= best  # among equals the one that has learned most
+        if kept:
+            progress.best = len(progress.looks) - 1
             self._keep()
-        else:
-            progress.worse += 1
+        progress.worse = 0 if seen.score > best else progress.worse + 1
         if parallel.leads():
             lines = [json.dumps({"step": done, **Seen(*found)._asdict()}) + "\n" for done, *found in progress.looks]
             write_atomic(self._folder / LOOKS, "".join(lines))
         said = f"{self._watch.name} {seen.score:.1%} ({seen.low:.1%} to {seen.high:.1%})"
-        note(f"step {step + 1} of {self._steps}: {said}" + (", the best" if better else ""))
+        note(f"step {step + 1} of {self._steps}: {said}" + (", the best" if kept else ""))
         if self.over:
             note(f"{self._watch.name} was no better in {progress.worse} looks; training stops")
         return {self._watch.name: seen.score}

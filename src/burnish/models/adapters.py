@@ -92,9 +92,10 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         try:
             # In the model's own dtype, whose products are the fast ones; the optimiser keeps fp32 masters.
             model: Any = get_peft_model(lm.model, settings, autocast_adapter_dtype=False)
-        except ValueError as error:
-            hint = "`targets: all-linear` fits every architecture"
-            raise ModelError(f"the adapter does not fit: {error}", where="lora.targets", hint=hint) from None
+        except (ValueError, TypeError, AttributeError) as error:  # peft's for parts that are no plain matrices
+            hint = ("`targets: all-linear` fits most families; where experts are one tensor, [q_proj, k_proj, v_proj,"
+                    " o_proj] without dropout, dora and `init`")  # fmt: skip
+            raise ModelError(f"the adapter does not fit: {error}", where="lora", hint=hint) from None
     found = replace(lm, model=model)
     if lora.init == "pissa":
         _check_singular_values(model, lora.rank)
@@ -121,7 +122,7 @@ def _check_singular_values(model: Any, rank: int) -> None:
 def _module_names(model: Any, parts: list[Literal["embeddings", "head"]]) -> list[str]:
     """The modules' own names, of which peft looks for the last part. Tied ones are named by the embeddings alone."""
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
-    wanted = {"embeddings": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    wanted = {"embeddings": model.get_input_embeddings(), "head": model.get_output_embeddings() or model.score}
     chosen = ["embeddings"] if tied and parts else parts
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
     return [names[id(wanted[part])] for part in chosen]

@@ -419,6 +419,8 @@ def reaches(segments: Tensor) -> tuple[Tensor, Tensor]:
 # -- in a model of transformers
 
 
+KNOWN_TENSORS = ("position_ids", "cache_position")
+"""What is handed on to every attention function, and says nothing that the segments do not say."""
 _windows: set[int] | None = None
 """While `windows_seen` lasts, the windows that layers have asked for."""
 
@@ -438,9 +440,16 @@ def windows_seen(backbone: Any) -> Iterator[set[int]]:
 
 def _forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, segments: Tensor | Masks,
-    scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None, **_: Any,
+    scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None, **others: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """What transformers calls in every attention layer."""
+    """What transformers calls in every attention layer.
+
+    Raises TypeError where a family asks for more than is computed here: a mask of its own, sinks, biases.
+    """
+    foreign = [name for name, held in {"attention_mask": attention_mask, **others}.items()
+               if isinstance(held, Tensor) and name not in KNOWN_TENSORS]  # fmt: skip
+    if foreign:
+        raise TypeError(f"it is asked for {', '.join(foreign)}")
     if _windows is not None:
         _windows.add(sliding_window or 0)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

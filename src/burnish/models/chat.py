@@ -54,6 +54,9 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        if not tokenizer.is_fast:
+            raise ModelError("the tokenizer, written in Python, cannot tell which characters a token has",
+                             where=str(tokenizer.name_or_path), hint="save its fast form: tokenizer.json")  # fmt: skip
         template = tokenizer.chat_template
         if not template:
             raise ModelError(
@@ -191,7 +194,8 @@ class ChatTemplate:
         # The template writes earlier turns otherwise once later ones follow (it drops their thinking, say): find what
         # it kept of this turn, which is followed by the same ending.
         words = _kept_words(message)
-        start = through.rfind(words)
+        start = max(through.rfind(words + self._closing), -1) if self._closing else -1
+        start = start if start >= 0 else through.rfind(words)
         ending = through[start + len(words) :]
         at = text.find(words + ending, after) if words and start >= 0 else -1
         if at < 0:

@@ -57,8 +57,10 @@ class _Again:
     """Something that is not kept. All that keep this instead share what the first of them makes; the backward pass
     lets go of each when it is done with it, and the last one ends it."""
 
-    def __init__(self, make: Callable[[], Tensor]) -> None:
+    def __init__(self, make: Callable[[], Tensor], version: int) -> None:
         self._make = make
+        self.version = version
+        """How often it had been changed in place; what is made again is it as it was then."""
         self._made: Tensor | None = None
 
     def __call__(self) -> Tensor:
@@ -76,14 +78,16 @@ def _made_by(make: Callable[[], Tensor], result: Tensor) -> Tensor:
     if not result.requires_grad:
         return result
     address = result.data_ptr()
-    _AGAIN[address] = _Again(make)
+    _AGAIN[address] = _Again(make, result._version)
     weakref.finalize(result, _AGAIN.pop, address, None)
     return result
 
 
 def _pack(kept: Tensor) -> Tensor | tuple[_Again, torch.Size, tuple[int, ...]]:
     again = _AGAIN.get(kept.data_ptr())
-    return kept if again is None else (again, kept.shape, kept.stride())
+    if again is None or again.version != kept._version:
+        return kept
+    return again, kept.shape, kept.stride()
 
 
 def _unpack(packed: Tensor | tuple[_Again, torch.Size, tuple[int, ...]]) -> Tensor:

@@ -36,14 +36,27 @@ def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]
         return []
     try:
         source = locate(ref)
-        if source.weights.path is not None and not (scores and gives_scores(source)):
-            _check_architecture(source.weights)
+        if source.weights.path is not None:
+            if scores and gives_scores(source):
+                _check_scores(source.weights)
+            else:
+                _check_architecture(source.weights)
         tokenizer = load_tokenizer(ref)
         if chat:
             ChatTemplate(tokenizer)
     except BurnishError as error:
         return [Problem(error.what, error.where, error.hint)]
     return []
+
+
+def _check_scores(source: ModelSource) -> None:
+    """Refuse a reward model that gives more than one number."""
+    assert source.path is not None
+    config = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
+    labels = config.get("num_labels") or len(config.get("id2label") or {}) or 1
+    if gives_scores(source) and labels != 1:
+        raise ModelError(f"the model gives {labels} numbers, and a reward model gives one",
+                         where=f"{source.ref}/config.json")  # fmt: skip
 
 
 def _check_architecture(source: ModelSource) -> None:
@@ -55,6 +68,18 @@ def _check_architecture(source: ModelSource) -> None:
     names = config.get("architectures") or []
     if names and not any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
         raise ModelError(f"{', '.join(names)} is no causal language model", where=f"{source.ref}/config.json")
+    family = config.get("model_type")
+    if family in _families() or "auto_map" in config:
+        return
+    raise ModelError(f"transformers has no causal language model of the family {family!r}", where=f"{source.ref}"
+                     "/config.json", hint="of a model that sees or hears, take the text model alone")  # fmt: skip
+
+
+@cache
+def _families() -> frozenset[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def load_tokenizer(ref: str | Path) -> Any:
@@ -86,6 +111,8 @@ def template_hash(ref: str | Path) -> str:
     return ChatTemplate(load_tokenizer(ref)).hash
 
 
+WORTH_SAYING = 0.05
+"""Share of the weights that a setting leaves out, from which on it is said."""
 Gives = Literal["text", "scores"]
 """What a model gives: tokens, or one number for all that was said so far (a reward model)."""
 
@@ -109,8 +136,10 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end an answer; without a chat template, the one that ends a text."""
-        return self.chat.stop_ids if self.tokenizer.chat_template else (int(self.tokenizer.eos_token_id),)
+        """The tokens that end an answer; without a chat template, the one that ends a text, if there is one."""
+        if self.tokenizer.chat_template:
+            return self.chat.stop_ids
+        return () if self.tokenizer.eos_token_id is None else (int(self.tokenizer.eos_token_id),)
 
     @property
     def config(self) -> Any:
@@ -123,13 +152,31 @@ class LanguageModel:
 
     @cached_property
     def trees(self) -> bool:
-        """Whether rows may share what they begin with, exactly; said once when they may not."""
+        """Whether rows may share what they begin with, exactly; said once when they may not.
+
+        Raises ModelError for a model whose log-probabilities would be others than its own.
+        """
+        from burnish.models.agreement import refuse_other_logits
         from burnish.models.packing import why_not
 
+        if self.gives == "text":
+            refuse_other_logits(self.model)
         reason = why_not(self.model)
         if reason:
             _say_once(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
         return not reason
+
+    @property
+    def steady(self) -> int | None:
+        """Up to which length rows are read the same whatever is read beside them: families with such rotations turn
+        all rows of a pass by the longest of them. None: whatever their length."""
+        found = getattr(self.config, "rope_parameters", None) or getattr(self.config, "rope_scaling", None) or {}
+        kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
+        for kind in kinds:
+            if kind.get("rope_type", kind.get("type")) in ("longrope", "dynamic"):
+                before = kind.get("original_max_position_embeddings")
+                return int(before or getattr(self.config, "original_max_position_embeddings", None) or self.context)
+        return None
 
     @property
     def parameters(self) -> int:
@@ -238,14 +285,42 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
 
             model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
                                               autocast_adapter_dtype=False)  # fmt: skip
+            _refuse_outside_layers(model, source)
+    except ModelError:
+        raise
     except Exception as error:
         hint = _trust_hint(error, source) or "`burnish doctor` shows the versions installed"
         raise ModelError(f"the model cannot be loaded: {short(error)}", where=source.name, hint=hint) from error
     model.eval()
+    if gives == "scores" and not hasattr(model.get_base_model() if source.adapter else model, "score"):
+        raise ModelError(f"{type(model).__name__} has no head called `score`", where=source.name,
+                         hint="reward models of decoder families have one")  # fmt: skip
+    if quantize:
+        _say_whole(model)
     tokenizer = load_tokenizer(ref)
     if gives == "scores" and model.config.pad_token_id is None:  # transformers' own forward pass needs one
         model.config.pad_token_id = tokenizer.eos_token_id
     return LanguageModel(model, tokenizer, source, where, kind, gives)
+
+
+def _refuse_outside_layers(model: Any, source: ModelSource) -> None:
+    """Refuse adapters that act on a model's input or by its tokens: layers alone are asked here."""
+    for settings in model.peft_config.values():
+        if settings.is_prompt_learning or getattr(settings, "alora_invocation_tokens", None):
+            raise ModelError(f"an adapter of the kind {settings.peft_type.value} that acts outside of the layers cannot"
+                             " be used", where=source.name, hint="LoRA, DoRA and IA3 can")  # fmt: skip
+
+
+def _say_whole(model: Any) -> None:
+    """Say how much of a model was not quantised: experts that a family holds as one tensor, above all."""
+    parts = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part]
+    known = {id(weight) for weight in parts}
+    left = {name: weight for name, weight in model.named_parameters()
+            if weight.ndim > 1 and not hasattr(weight, "quant_state") and id(weight) not in known}  # fmt: skip
+    share = sum(map(_numbers, left.values())) / sum(map(_numbers, model.parameters()))
+    if share > WORTH_SAYING:
+        note(f"{share:.0%} of the weights are not quantised, such as {next(iter(left))}: bitsandbytes takes plain"
+             " linear layers alone")  # fmt: skip
 
 
 def gives_scores(source: ModelSource) -> bool:

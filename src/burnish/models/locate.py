@@ -241,15 +241,28 @@ def size_of(ref: str | Path) -> Size | None:
         return None
     if path is None:
         return None
-    tensors = [entry for file in path.glob("*.safetensors") for entry in tensor_header(file).values()]
+    tensors = [entry for file in _weight_files(path) for entry in tensor_header(file).values()]
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config = {**config, **config.get("text_config", {})}
-    layers, width = config.get("num_hidden_layers", 0), config.get("hidden_size", 0)
-    heads = config.get("num_attention_heads") or 1
+    layers, width, heads = (next((config[name] for name in names if config.get(name)), 0) for names in SIZES)
+    heads = heads or 1
     head = config.get("head_dim") or width // heads
     cached = 2 * head * (config.get("num_key_value_heads") or heads)
     stored = sum(stop - start for start, stop in (entry["data_offsets"] for entry in tensors))
     return Size(sum(math.prod(entry["shape"]) for entry in tensors), int(layers), stored, width, cached)
+
+
+SIZES = (("num_hidden_layers", "n_layer", "n_layers"), ("hidden_size", "n_embd", "d_model"),
+         ("num_attention_heads", "n_head", "n_heads"))  # fmt: skip
+"""What configurations call the number of layers, the width of a hidden state, and the number of heads."""
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The files that transformers reads a model from. Others may lie beside them, with the same weights once more."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        return sorted({path / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    return [one] if (one := path / "model.safetensors").is_file() else sorted(path.glob("*.safetensors"))
 
 
 def unknown_targets(ref: str | Path, targets: str | list[str]) -> list[str]:

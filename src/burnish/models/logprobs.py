@@ -8,6 +8,7 @@ once. The products run in the model's dtype (bf16 has matrix instructions), the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -30,6 +31,10 @@ are fast when they are large, 256 MiB in bf16."""
 NARROWEST = 256
 """Parts of the vocabulary are multiples of it: narrower products waste the matrix units, and a GPU has its fast ones
 for rows that begin at multiples of 16 bytes."""
+SCALES = ("logit_scale", "lm_head_multiplier")
+"""Settings that logits are multiplied by: Cohere's, Falcon H1's."""
+SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""Settings of soft caps: Gemma 2's, RecurrentGemma's, xLSTM's."""
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 P = ParamSpec("P")
 
@@ -61,11 +66,18 @@ def head_of(model: Any) -> Head:
     """
     layer = model.get_output_embeddings()
     config = model.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     names = _adapters_on(layer)
     weight = torch.cat([layer.weight, *(layer.lora_B[name].weight for name in names)], 1) if names else layer.weight
-    return Head(weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None),
+    softcap = next((cap for key in SOFTCAPS if (cap := getattr(config, key, None))), None)
+    return Head(weight, getattr(layer, "bias", None), _scale(config), softcap,
                 [partial(_adapted_states, layer, name) for name in names])  # fmt: skip
+
+
+def _scale(config: Any) -> float:
+    """What a family multiplies its logits by."""
+    scale = math.prod(float(getattr(config, key, None) or 1.0) for key in SCALES)
+    divided = float(getattr(config, "logits_scaling", None) or 1.0)  # by Granite, while HyperCLOVA X multiplies by it
+    return scale * divided if "hyperclova" in str(config.model_type) else scale / divided
 
 
 def _adapters_on(layer: Any) -> list[str]:
@@ -87,10 +99,24 @@ def _adapted_states(layer: Any, name: str, hidden: Tensor) -> Tensor:
 
 def backbone_of(model: Any) -> Any:
     """The part of a causal language model that gives hidden states, with an adapter's layers in place."""
+    from transformers import PreTrainedModel
+
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return (
-        inner.get_decoder() if hasattr(inner, "get_decoder") and inner.get_decoder() is not None else inner.base_model
-    )
+    decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else None
+    parts = (decoder, inner.base_model, getattr(inner, "model", None))  # some name the whole model, or its last matrix
+    return next((part for part in parts if isinstance(part, PreTrainedModel) and part is not inner), inner.base_model)
+
+
+def freeze_unread(model: Any) -> int:
+    """Keep from learning what text does not pass through, such as a vision tower: how many numbers. It has no gradient,
+    but would decay, and take memory for moments."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parts = (backbone_of(model), model.get_output_embeddings(), getattr(inner, "score", None))
+    read = {id(weight) for part in parts if part is not None for weight in part.parameters()}
+    frozen = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in read]
+    for weight in frozen:
+        weight.requires_grad_(False)
+    return sum(weight.numel() for weight in frozen)
 
 
 APPLY = "apply_whole"

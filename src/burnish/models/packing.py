@@ -28,7 +28,7 @@ def why_not(model: Any) -> str:
     foreign = sorted(kind for kind in kinds if kind not in ("full_attention", "sliding_attention"))
     if foreign:
         return f"layers of type {', '.join(foreign)} cannot be packed"
-    if any(getattr(config, name, 0.0) for name in ("attention_dropout", "attn_pdrop", "attn_dropout")):
+    if any(value for name, value in vars(config).items() if name.startswith("att") and "drop" in name):
         return "attention dropout is on"
     try:
         with windows_seen(backbone_of(model)) as windows:

@@ -26,7 +26,7 @@ from burnish.models.compiling import compiled_layers, layers_of
 from burnish.models.embedding import gradients_by_row
 from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel
-from burnish.models.logprobs import backbone_of
+from burnish.models.logprobs import backbone_of, freeze_unread
 from burnish.objectives.parts import LossOutput
 from burnish.rng import seed_for
 from burnish.training.batch import plan_of
@@ -79,9 +79,11 @@ def train(
     """
     check_any(len(units))
     lengths = [max(len(row.ids) for row in rows) for rows in units]
-    check_lengths(lengths, lm.context)
+    check_lengths(lengths, lm.context, lm.steady)
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
+    if frozen := freeze_unread(lm.model):
+        note(f"{label}: {frozen:,} parameters that text does not pass through stay as they are")
     operations = lm.operations  # counted while the weights are whole
     if optimization.checkpointing:
         keep_less(lm)
@@ -355,8 +357,15 @@ def check_any(rows: int) -> None:
         raise TrainingError("there are no rows to train on", hint="`burnish show run` tells which step left none")
 
 
-def check_lengths(lengths: Sequence[int], context: int) -> None:
-    """Refuse rows that the model has no positions for; cutting them is for the caller to decide."""
+def check_lengths(lengths: Sequence[int], context: int, steady: int | None = None) -> None:
+    """Refuse rows that the model has no positions for, or that change how others in their pass are read (see
+    `LanguageModel.steady`); cutting them is for the caller to decide."""
+    longer = sum(length > steady for length in lengths) if steady else 0
+    if longer:
+        raise TrainingError(
+            f"{longer} of {len(lengths)} rows are longer than {steady} tokens, from where on the model turns all of"
+            " a pass by the longest", hint=f"`max_tokens: {steady}`, and `overlong: drop` or `truncate`",
+        )  # fmt: skip
     for number, length in enumerate(lengths):
         if length > context:
             raise TrainingError(f"row {number} has {length} tokens and the context is {context}",

@@ -159,6 +159,8 @@ def test_overrides_name_items_by_number_and_keys_that_are_numbers() -> None:
     override(document, ["list.1.a=3", "new.2=x"])
     assert document.data == {"list": [1, {"a": 3}], "new": {"2": "x"}}
     assert document.where(("list", 1, "a")) == "--set list.1.a"
+    assert document.where(("new", "use")) == "--set new.use"  # a key that is missing in what the option made
+    assert document.where(("list", 1, "b")) == "recipe:1: list.1.b"
 
 
 @pytest.mark.parametrize("text", ["a: \x07", "a: &x [*x]", "a: [", "'"])

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory",
+                       "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip
+"""What errors of no kind of their own say: torch's on a CPU, the driver's, cuBLAS's."""
+
 
 def device(choice: str = "auto") -> tuple[str, str]:
     """The torch device and why."""
@@ -64,6 +68,14 @@ def memory_gib() -> float:
     import psutil
 
     return float(psutil.virtual_memory().available) / 2**30
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or on a CPU."""
+    import torch
+
+    said = any(words in str(error) for words in SAID_WITHOUT_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or said
 
 
 def reset_peak_memory() -> None:

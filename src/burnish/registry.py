@@ -85,11 +85,11 @@ def split_choice(choice: str | dict[str, Any], kind: str) -> tuple[str, dict[str
     if isinstance(choice, str):
         return choice, {}
     if not isinstance(choice, dict):
-        raise ConfigError(f"a {kind} is written `name` or `{{name: {{settings}}}}`, got {choice!r}")
+        raise ConfigError(f"the {kind} is written `name` or `{{name: {{settings}}}}`, got {choice!r}")
     if "use" in choice:
         return str(choice["use"]), {key: value for key, value in choice.items() if key != "use"}
     if len(choice) != 1:
-        raise ConfigError(f"a {kind} is written `name` or `{{name: {{settings}}}}`, got {choice!r}")
+        raise ConfigError(f"the {kind} is written `name` or `{{name: {{settings}}}}`, got {choice!r}")
     name, settings = next(iter(choice.items()))
     if settings is not None and not isinstance(settings, dict):
         raise ConfigError(f"settings of {kind} '{name}' must be a mapping, got {settings!r}")

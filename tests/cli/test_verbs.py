@@ -145,11 +145,11 @@ steps:
   chats:   {{use: ingest, from: {folder}/chats.jsonl}}
   clean:   {{use: filter, data: $chats, with: [{{decontaminate: {{against: [dev]}}}}]}}
   mine:    {{use: sft, data: $clean, objective: {{use: "{folder}/mine.py:Mine"}}, refused: drop}}
-  kto:     {{use: preference, data: $pairs, objective: kto, lora: {{rank: 2, dropout: 0.3}}, train: {{optimizer: muon}},
+  kto:     {{use: preference, data: $pairs, objective: kto, lora: {{rank: 2}}, train: {{optimizer: muon}},
              dtype: float32}}
   scorer:  {{use: reward, data: $pairs, train: {{optimizer: adamw8bit, checkpointing: true}}, dtype: bfloat16}}
   taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop,
-             refused: drop}}
+             refused: drop, lora: {{rank: 2, dropout: 0.3}}}}
 """
 
 MINE = '''

@@ -83,6 +83,11 @@ def test_labels_as_text_as_csv_has_them(text: str, label: float) -> None:
     [
         ("labelled", {"prompt": "a", "completion": "b", "label": "good"}, "label is 'good'"),
         ("labelled", {"prompt": "a", "completion": "b", "label": ""}, "label is ''"),
+        ("labelled", {"prompt": [{"role": "user", "content": "a"}], "label": True,
+                      "completion": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]},
+         "the completion does not end with the assistant"),
+        ("preference", {"prompt": "a", "rejected": "c",
+                        "chosen": [{"role": "assistant", "content": "b", "train": False}]}, "has the weight 0"),
         ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [1, 0]}, "not lists of one length"),
         ("stepwise", {"prompt": "a", "completions": ["b\n\nc"], "labels": [1]}, "step 0 holds an empty line"),
         ("stepwise", {"prompt": "a", "completions": ["b"], "labels": [2]}, "label 0 is 2"),
@@ -93,6 +98,17 @@ def test_labels_as_text_as_csv_has_them(text: str, label: float) -> None:
 def test_labels_that_say_nothing_are_refused(name: str, row: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         convert(row, name, "f")
+
+
+def test_of_a_prompt_with_answers_the_completion_alone_is_learned() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    found = convert({"prompt": turns, "completion": "d"}, "prompt_completion", "f")
+    assert isinstance(found, Example)
+    assert [turn.content for turn in found.messages if turn.trains] == ["d"]
+    turns[1]["train"] = True  # type: ignore[assignment]
+    found = convert({"prompt": turns, "completion": "d", "system": " "}, "prompt_completion", "f")
+    assert isinstance(found, Example) and len(found.messages) == 4
+    assert [turn.content for turn in found.messages if turn.trains] == ["b", "d"]
 
 
 SYSTEM, ASKED = {"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hi"}

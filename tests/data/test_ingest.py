@@ -35,6 +35,12 @@ def test_every_row_is_used_or_quarantined_with_its_reason(tmp_path: Path) -> Non
     ]
 
 
+def test_names_stay_unlike_each_other(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.jsonl", *({**GOOD, "id": name} for name in ("a", "a", "a#1", 0, 0, "a")))
+    names = [row.id for row in ingest([path]).rows]
+    assert names[:2] == ["a", "a#1"] and names[3:5] == ["0", "0#1"] and len(set(names)) == 6
+
+
 def test_what_is_not_used_of_a_row_is_counted(tmp_path: Path) -> None:
     path = file(tmp_path, "a.jsonl", {**GOOD, "rating": 4}, {**GOOD, "rating": 2, "tools": []}, {**GOOD, "rating": ""},
                 {**GOOD, "tools": [{"name": "add"}], "rating": 5})  # fmt: skip

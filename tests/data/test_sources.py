@@ -106,6 +106,7 @@ def test_rows_are_counted_roughly_without_reading_them(tmp_path: Path) -> None:
         ("a.parquet.gz", b"not gzip at all", "the file breaks off"),
         ("a.jsonl.gz", zipped(b'{"n": 1}\n' * 10)[:12] + b"\xff" * 60, "the file breaks off"),
         ("a.json", b"[" * 100_000, "not valid JSON"),
+        ("a.json", b'{"train": [{}], "test": [{}]}', "several lists of rows: train, test"),
         ("a.docx", b"x", "of a kind that cannot be read"),
     ],
 )

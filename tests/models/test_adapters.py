@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,11 +88,28 @@ def test_a_target_that_no_matrix_has_is_an_error(tmp_path: Path) -> None:
     assert "all-linear" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"init": "pissa", "dora": True}, "leave `dora`"), ({"init": "pissa", "quantize": True}, "leave `quantize`"),
+     ({"init": "orthogonal", "rank": 3}, "even rank")],
+)  # fmt: skip
+def test_settings_that_contradict_each_other(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Lora(**settings)
+
+
+def test_a_rank_of_more_singular_values_than_there_are(tmp_path: Path) -> None:
+    base = load_model(tiny.tiny_model("llama", tmp_path), dtype="float32")  # keys of 16 x 32
+    with pytest.raises(ModelError, match="pissa takes 20 singular values, and k_proj has 16"):
+        attach(base, Lora(rank=20, init="pissa"), seed=0)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
-    "lora", [Lora(rank=4, init="pissa"), Lora(rank=4, init="orthogonal"), Lora(rank=4, also=["embeddings", "head"])],
-    ids=["pissa", "orthogonal", "also"],
+    "lora", [Lora(rank=4, init="pissa"), Lora(rank=4, init="orthogonal"), Lora(rank=4, also=["embeddings", "head"]),
+             Lora(rank=4, init="pissa", also=["embeddings", "head"])],
+    ids=["pissa", "orthogonal", "also", "pissa and also"],
 )  # fmt: skip
 def test_a_start_of_another_kind_is_saved_and_folded_exactly(kind: str, tied: bool, lora: Lora, tmp_path: Path) -> None:
     base = load_model(tiny.tiny_model(kind, tmp_path / "base", tie_word_embeddings=tied), dtype="float32")

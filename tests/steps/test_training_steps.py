@@ -38,7 +38,7 @@ steps:
   process:  {{use: reward, data: $checked, objective: steps, train: {train}}}
   distill:  {{use: distill, teacher: $sft, data: $clean, train: {train}}}
   whole:    {{use: fold, model: $lora, dtype: float32}}
-  graded:   {{use: reward, data: $pairs, lora: {{rank: 2}}, train: {train}}}
+  graded:   {{use: reward, data: $pairs, lora: {{rank: 2, init: pissa}}, train: {train}}}
   grader:   {{use: fold, model: $graded, dtype: float32}}
 """  # noqa: E501
 TRAIN = "{learning_rate: 1e-3, batch_size: 4, max_steps: 3}"
@@ -117,6 +117,13 @@ def test_every_training_step(recipe: Path, store: Workspace) -> None:
         ("steps.reward.objective=dpo", "objectives that fit"),
         ("steps.process.data=$clean", "no labels"),
         ("steps.sft.train.shard=true", "cannot answer"),
+        ("steps.reward.model=$lora", "fold it first"),
+        ("steps.sft.data=$checked", "step labelled as wrong"),
+        ("steps.sft.train.lora_b=16", "`lora_b` is of an adapter"),
+        ("steps.apart.lora.dropout=0.1", "noise in every margin"),
+        ("steps.kto.objective=[kto]", "the objective is written"),
+        ("steps.sft.train.epochs=.inf", "finite"),
+        ("suites.dev.tasks.0.jsonl.grader=judge", "scored by a judge"),
     ],
 )
 def test_what_does_not_fit_is_found_by_the_plan(change: str, said: str, recipe: Path, store: Workspace) -> None:

@@ -114,6 +114,15 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert_resumes_to_the_same_bits(train, tmp_path)
 
 
+def test_rows_beyond_the_teachers_context_are_refused(tmp_path: Path) -> None:
+    lm = load_model(tiny.tiny_model("llama", tmp_path / "s"), dtype="float32")
+    narrow = load_model(tiny.tiny_model("llama", tmp_path / "t", max_position_embeddings=32), dtype="float32")
+    long = sum(len(row.ids) > 32 for row in rows(lm))
+    with pytest.raises(TrainingError, match=f"{long} of 8 rows are longer than the teacher's context") as caught:
+        train_distill(lm, narrow, rows(lm), Distill(), Optimization(), seed=0, folder=tmp_path)
+    assert long > 0 and "max_tokens: 32" in caught.value.hint
+
+
 def test_other_tokens_are_refused(tmp_path: Path) -> None:
     lm = load_model(tiny.tiny_model("llama", tmp_path / "s"), dtype="float32")
     other = load_model(tiny.tiny_model("llama", tmp_path / "t"), dtype="float32")

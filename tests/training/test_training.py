@@ -156,6 +156,14 @@ def test_a_killed_run_resumes_to_the_same_bits(lora: Lora | None, optimizer: str
     assert_resumes_to_the_same_bits(train, tmp_path)
 
 
+def test_another_number_format_begins_anew(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dtype: auto` means another one on another machine."""
+    supervised(llama, tmp_path / "out", "bfloat16")
+    again, _ = supervised(llama, tmp_path / "out", "float32")
+    whole, _ = supervised(llama, tmp_path / "whole", "float32")
+    assert "training begins anew" in capsys.readouterr().err and same(weights(again), weights(whole))
+
+
 def test_ctrl_c_finishes_the_step_and_keeps_a_checkpoint(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +231,7 @@ def test_a_gradient_that_is_not_finite_stops_training_before_a_weight_changes(ll
 
 
 def align(
-    folder: Path, out: Path, lora: Lora | None = None, objective: DPO | None = None, dtype: str = "float32",
+    folder: Path, out: Path, lora: Lora | None = None, objective: PairObjective | None = None, dtype: str = "float32",
     run: RunOptions | None = None, **settings: object,
 ) -> tuple[LanguageModel, TrainResult]:  # fmt: skip
     out.mkdir(exist_ok=True)
@@ -473,7 +481,7 @@ def test_no_memory_for_the_optimizer_is_known_before_the_first_step(
     def full(*_: object, **__: object) -> Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setattr(torch, "zeros", full)
+    monkeypatch.setattr("burnish.training.masters.Masters.__init__", full)
     with pytest.raises(TrainingError, match="optimiser's masters and moments"):
         supervised(llama, tmp_path / "full")
 
@@ -533,6 +541,15 @@ def test_every_kind_of_pair_objective_trains(objective: PairObjective, llama: Pa
     result = train_preference(lm, made, reference, objective, settings, seed=0, folder=tmp_path)
     assert result.loss_last < result.loss_first
     assert result.metrics["accuracy"] == 1.0
+
+
+def test_a_pair_objective_of_ones_own_needs_only_a_loss(llama: Path, tmp_path: Path) -> None:
+    class Mine(PairObjective):
+        def loss(self, policy: PairLogprobs, reference: PairLogprobs) -> LossOutput:
+            return LossOutput((policy.rejected - policy.chosen).sum())
+
+    _, result = align(llama, tmp_path / "out", objective=Mine())
+    assert result.loss_last < result.loss_first and result.metrics["chosen_gain"] > 0
 
 
 def test_the_tail_of_the_longer_answer_is_discounted() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from burnish.errors import TrainingError
 from burnish.models.load import LanguageModel, load_model
 from burnish.objectives.sft import SFT
 from burnish.training.optim import Optimization
@@ -70,6 +71,12 @@ def test_training_stops_when_nothing_gets_better(llama: Path, tmp_path: Path) ->
     assert (result.steps, result.best_step) == (8, 8) and sorted(seen) == [2, 4, 6, 8]
     assert all(torch.equal(value, seen[8][name]) for name, value in weights(lm).items())
     assert (tmp_path / "out" / BEST).exists()
+
+
+def test_a_look_without_a_score_stops_training(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCORES, 4, float("nan"))
+    with pytest.raises(TrainingError, match="dev has no score after step 4"):
+        watched(llama, tmp_path / "out")
 
 
 def test_the_last_step_is_looked_at(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

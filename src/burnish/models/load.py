@@ -217,7 +217,7 @@ class LanguageModel:
         path = folder / "adapter_model.safetensors"
         held = load_file(path)
         every = get_peft_model_state_dict(self.model)
-        whole = {name: value.contiguous() for name, value in every.items() if "lora_" not in name}
+        whole = {name: value.clone() for name, value in every.items() if "lora_" not in name}  # two may be one
         save_file({**whole, **held}, path, metadata={"format": "pt"})
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from burnish.config import Table
-from burnish.errors import BurnishError, Problem, TrainingError
+from burnish.errors import BurnishError, Problem
 from burnish.models.locate import size_of
 from burnish.steps.base import Expectation, Inputs, ModelRef, View
 from burnish.steps.sft import Conversations
@@ -54,9 +54,4 @@ class Distillation(Conversations):
         from burnish.training.distill import train_distill
 
         teacher = load_model(inputs.model("teacher"), dtype=self.dtype)
-        longer = sum(len(row.ids) > teacher.context for row in rows)
-        if longer:
-            raise TrainingError(f"{longer} of {len(rows)} rows are longer than the teacher's context",
-                                where=inputs.names["teacher"][0],
-                                hint=f"`max_tokens: {teacher.context}`, and `overlong: drop`")  # fmt: skip
         return train_distill(lm, teacher, rows, objective, self.train, **options)

@@ -29,9 +29,14 @@ def train_distill(
 ) -> TrainResult:  # fmt: skip
     """Train on the teacher's distributions at the rows' learned tokens; weighted mean over the tokens of a step.
 
-    Raises TrainingError when the two do not have the same tokens.
+    Raises TrainingError when the two do not have the same tokens, or a row is longer than the teacher's context.
     """
     refuse_other_tokens(lm, teacher)
+    longer = sum(len(row.ids) > teacher.context for row in rows)
+    if longer:
+        raise TrainingError(f"{longer} of {len(rows)} rows are longer than the teacher's context",
+                            where=teacher.source.ref, hint=f"`max_tokens: {teacher.context}`, and `overlong: drop`"
+                            )  # fmt: skip
     teacher.model.requires_grad_(False).eval()
     _ = teacher.trees
 

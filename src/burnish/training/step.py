@@ -240,7 +240,7 @@ class _Run:
                 torch.manual_seed(seed_for(self.seed, "dropout", step, parallel.rank()))
                 found = self._accumulate(count, mine)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not hardware.is_out_of_memory(error):
                     raise
                 trouble = error
             if not parallel.anywhere(trouble is not None) and found is not None:
@@ -294,7 +294,7 @@ def halved(compute: Callable[[int], T], budget: int, label: str) -> T:
         try:
             found = compute(budget)
         except RuntimeError as error:
-            if not is_out_of_memory(error) or budget < 2 * SMALLEST:
+            if not hardware.is_out_of_memory(error) or budget < 2 * SMALLEST:
                 raise
             trouble = error
         if not parallel.anywhere(trouble is not None) and found is not None:
@@ -322,7 +322,7 @@ def _memory_of_optimizer(label: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not hardware.is_out_of_memory(error):
             raise
         raise TrainingError(
             f"{label}: memory does not suffice for the optimiser's masters and moments",
@@ -338,17 +338,6 @@ def keep_less(lm: LanguageModel) -> None:
         return nullcontext(), trees(backbone) if lm.trees else nullcontext()
 
     lm.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
-
-
-SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory",
-                       "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip
-"""What errors of no kind of their own say: torch's on a CPU, the driver's, cuBLAS's."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or on a CPU."""
-    said = any(words in str(error) for words in SAID_WITHOUT_MEMORY)
-    return isinstance(error, torch.OutOfMemoryError) or said
 
 
 def check_any(rows: int) -> None:

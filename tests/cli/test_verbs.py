@@ -147,9 +147,10 @@ steps:
   mine:    {{use: sft, data: $clean, objective: {{use: "{folder}/mine.py:Mine"}}, refused: drop}}
   kto:     {{use: preference, data: $pairs, objective: kto, lora: {{rank: 2}}, train: {{optimizer: muon}},
              dtype: float32}}
-  scorer:  {{use: reward, data: $pairs, train: {{optimizer: adamw8bit, checkpointing: true}}, dtype: bfloat16}}
+  scorer:  {{use: reward, data: $pairs, lora: {{rank: 2, dropout: 0.3}}, dtype: bfloat16,
+             train: {{optimizer: adamw8bit, checkpointing: true}}}}
   taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop,
-             refused: drop, lora: {{rank: 2, dropout: 0.3}}}}
+             refused: drop}}
 """
 
 MINE = '''

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny
 from burnish import hardware
@@ -591,3 +591,11 @@ def test_checkpointed_activations_change_only_rounding(folder: Path, lora: Lora 
         train_supervised(lm, rows, SFT(), settings, seed=0, folder=tmp_path / name)
         found.append(losses(tmp_path / name))
     assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][-1] < found[0][0]
+
+
+def test_a_family_that_cannot_compute_layers_again_says_so(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("openai-gpt", n_embd=32, n_layer=2, n_head=4, vocab_size=320, n_positions=128)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tiny.tiny_tokenizer("llama").save_pretrained(tmp_path / "model")
+    with pytest.raises(TrainingError, match="does not support activation checkpointing"):
+        supervised(tmp_path / "model", tmp_path / "out", checkpointing=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -98,12 +99,13 @@ def load_tokenizer(ref: str | Path) -> Any:
 
 
 def _quieten() -> None:
-    """No lines of transformers among a run's own: a bar for each file, a warning for each row beyond the context, which
-    is counted."""
+    """No lines of transformers and peft among a run's own: a bar for each file, a warning for each row beyond the
+    context, which is counted, and for each name of theirs that is going away."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
 
 
 def template_hash(ref: str | Path) -> str:

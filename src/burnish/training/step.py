@@ -331,13 +331,20 @@ def _memory_of_optimizer(label: str) -> Iterator[None]:
 
 
 def keep_less(lm: LanguageModel) -> None:
-    """Let layers keep their inputs alone. What they make again in the backward pass, they make as the first time."""
+    """Let layers keep their inputs alone. What they make again in the backward pass, they make as the first time.
+
+    Raises TrainingError for a family that cannot.
+    """
     backbone = backbone_of(lm.model)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), trees(backbone) if lm.trees else nullcontext()
 
-    lm.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+    try:
+        lm.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+    except ValueError as error:
+        raise TrainingError(f"{error}", where="train.checkpointing", hint="leave it out, and lower `micro_tokens`"
+                            ) from None  # fmt: skip
 
 
 def check_any(rows: int) -> None:

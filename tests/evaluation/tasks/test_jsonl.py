@@ -191,8 +191,8 @@ def test_any_task_can_be_in_a_file(task_file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "a task is written"),
-        ("jsonl: {path: a}\ngsm8k: {}", "a task is written"),
+        ("", "the task is written"),
+        ("jsonl: {path: a}\ngsm8k: {}", "the task is written"),
         ("jsnl: {path: a}", "there is no task 'jsnl'"),
         ("- a", "expected a mapping"),
         ("jsonl: {path: a, gradr: numeric}", "task.yaml:1: jsonl.gradr: unknown key 'gradr'"),

@@ -131,6 +131,13 @@ def test_what_does_not_fit_is_found_by_the_plan(change: str, said: str, recipe: 
         run(recipe, store, change)
 
 
+def test_a_margin_that_contradicts_its_pair_is_refused(recipe: Path, store: Workspace, tmp_path: Path) -> None:
+    loop.rows(tmp_path / "pairs.jsonl", *({"prompt": f"Say {one}", "chosen": one, "rejected": "no", "margin": 0.5 - n}
+                                          for n, one in enumerate(loop.COLOURS)))  # fmt: skip
+    with pytest.raises(Problems, match="the rejected answer has the higher score"):
+        run(recipe, store)
+
+
 @pytest.mark.slow
 def test_two_processes_run_a_recipe_as_one_does(recipe: Path, tmp_path: Path, store: Workspace) -> None:
     head, _, steps = recipe.read_text().partition("steps:\n")

@@ -18,6 +18,7 @@ from burnish.types import Example, PreferencePair
 if TYPE_CHECKING:
     from burnish.models.chat import ChatTemplate
     from burnish.models.load import Gives, LanguageModel
+    from burnish.training.preference import RenderedPair
     from burnish.training.reward import RenderedSteps
     from burnish.training.state import TrainResult
     from burnish.training.step import RunOptions
@@ -46,7 +47,7 @@ class Reward(Training):
             yield from check_rendering(view, self.model, rows, render_steps, self.refused)
         else:
             pairs = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
-            yield from check_rendering(view, self.model, pairs, render_pair, self.refused)
+            yield from check_rendering(view, self.model, pairs, self._render_pair, self.refused)
 
     def _check_model(self, view: View) -> Iterator[Problem]:
         """A head of scores stands on whole weights, or on an adapter that has one."""
@@ -67,7 +68,18 @@ class Reward(Training):
         if self._by_steps:
             return render_all(rows, lambda row: render_steps(lm.chat, row), lambda one: len(one.row.ids), limit,
                               self.overlong, self.refused)  # fmt: skip
-        return render_all(rows, lambda row: render_pair(lm.chat, row), longest, limit, self.overlong, self.refused)
+        return render_all(
+            rows, lambda row: self._render_pair(lm.chat, row), longest, limit, self.overlong, self.refused
+        )
+
+    def _render_pair(self, template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
+        if (pair.margin or 0.0) < 0 and getattr(OBJECTIVES.build(self.objective), "margins", False):
+            raise DataError(
+                f"the rejected answer has the higher score (margin {pair.margin:g}), and `margins` asks for it",
+                where=pair.source,
+                hint="leave such pairs out with `refused: drop`, or `margins`",
+            )
+        return render_pair(template, pair)
 
     def fit(self, lm: LanguageModel, rows: Sequence[Any], objective: Any, reference: Any, inputs: Inputs,
             options: RunOptions) -> TrainResult:  # fmt: skip

@@ -16,6 +16,9 @@ from burnish.log import note
 if TYPE_CHECKING:
     from burnish.models.load import LanguageModel
 
+WORTH_SAYING = 0.05
+"""Share of the weights that a setting leaves out, from which on it is said."""
+
 
 class Lora(Config):
     """A low-rank adapter: each chosen matrix W becomes W + (alpha / rank) B A. Source: arXiv:2106.09685."""
@@ -96,6 +99,8 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
             hint = ("`targets: all-linear` fits most families; where experts are one tensor, [q_proj, k_proj, v_proj,"
                     " o_proj] without dropout, dora and `init`")  # fmt: skip
             raise ModelError(f"the adapter does not fit: {error}", where="lora", hint=hint) from None
+    if lora.targets == "all-linear":
+        _say_unreached(model)
     found = replace(lm, model=model)
     if lora.init == "pissa":
         _check_singular_values(model, lora.rank)
@@ -104,6 +109,25 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         model.save_pretrained(found.start.name)
         settings.init_lora_weights = "pissa"
     return found
+
+
+def _say_unreached(model: Any) -> None:
+    """Say how much of the layers has no adapter: experts that some families hold as one tensor, above all."""
+    from burnish.models.logprobs import backbone_of
+
+    backbone = backbone_of(model)
+    embedding = backbone.get_input_embeddings()
+    matrices = {
+        name: weight.numel()
+        for name, weight in backbone.named_parameters()
+        if weight.ndim > 1 and "lora_" not in name and weight is not getattr(embedding, "weight", None)
+    }
+    left = {name: count for name, count in matrices.items() if ".base_layer." not in name}
+    share = sum(left.values()) / max(1, sum(matrices.values()))
+    if share > WORTH_SAYING:
+        largest = max(left, key=left.__getitem__)
+        note(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain linear"
+             " layers")  # fmt: skip
 
 
 def _check_singular_values(model: Any, rank: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
 from burnish.log import note
+from burnish.models.adapters import WORTH_SAYING
 from burnish.models.chat import ChatTemplate
 from burnish.models.locate import (
     ADAPTER,
@@ -113,8 +114,6 @@ def template_hash(ref: str | Path) -> str:
     return ChatTemplate(load_tokenizer(ref)).hash
 
 
-WORTH_SAYING = 0.05
-"""Share of the weights that a setting leaves out, from which on it is said."""
 Gives = Literal["text", "scores"]
 """What a model gives: tokens, or one number for all that was said so far (a reward model)."""
 
@@ -317,12 +316,13 @@ def _say_whole(model: Any) -> None:
     """Say how much of a model was not quantised: experts that a family holds as one tensor, above all."""
     parts = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part]
     known = {id(weight) for weight in parts}
-    left = {name: weight for name, weight in model.named_parameters()
+    left = {name: weight.numel() for name, weight in model.named_parameters()
             if weight.ndim > 1 and not hasattr(weight, "quant_state") and id(weight) not in known}  # fmt: skip
-    share = sum(map(_numbers, left.values())) / sum(map(_numbers, model.parameters()))
+    share = sum(left.values()) / sum(map(_numbers, model.parameters()))
     if share > WORTH_SAYING:
-        note(f"{share:.0%} of the weights are not quantised, such as {next(iter(left))}: bitsandbytes takes plain"
-             " linear layers alone")  # fmt: skip
+        largest = max(left, key=left.__getitem__)
+        note(f"{share:.0%} of the weights are not quantised, such as {largest}: bitsandbytes takes plain linear layers"
+             " alone")  # fmt: skip
 
 
 def gives_scores(source: ModelSource) -> bool:

@@ -150,7 +150,7 @@ steps:
   scorer:  {{use: reward, data: $pairs, lora: {{rank: 2, dropout: 0.3}}, dtype: bfloat16,
              train: {{optimizer: adamw8bit, checkpointing: true}}}}
   taught:  {{use: distill, teacher: $mine, data: $clean, max_tokens: 60, overlong: drop,
-             refused: drop}}
+             refused: drop, lora: {{rank: 2, dropout: 0.3}}}}
 """
 
 MINE = '''

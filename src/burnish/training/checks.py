@@ -35,6 +35,8 @@ TOLERANCE = 1e-4
 """Largest relative difference that rounding explains in fp32."""
 AWAY = 1e-3
 """Least learning rate of the step away from the start."""
+AWAY_B = 10.0
+"""Least multiple of it for an adapter's B matrices: they start at zero and are all that moves in that step."""
 TOGETHER = 1 << 30
 """Tokens of a micro-batch that takes all rows."""
 
@@ -132,7 +134,8 @@ def cut_as_whole(fit: Fit, train: Optimization, rows: int) -> list[Proof]:
     # Without momentum, AdamW's first moment is the last step's gradient.
     train = train.model_copy(update={"batch_size": rows, "epochs": 2.0, "max_steps": 2, "micro_tokens": TOGETHER,
                                      "optimizer": "adamw32bit", "betas": (0.0, 0.95), "clip": math.inf,
-                                     "learning_rate": max(AWAY, train.learning_rate)})  # fmt: skip
+                                     "learning_rate": max(AWAY, train.learning_rate),
+                                     "lora_b": max(AWAY_B, train.lora_b)})  # fmt: skip
     single = train.model_copy(update={"micro_tokens": 1})
     bare = single.model_copy(update={"checkpointing": False, "compile": False})
     ways: dict[str, tuple[Optimization, Way]] = {

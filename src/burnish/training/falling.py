@@ -37,4 +37,4 @@ class Falling:
         while self._next <= fall:
             self._next *= 2
         note(f"{self._label}: at step {step} {self._answers} are {fall:.2g} {self._unit} less likely than at the start;"
-             " where the loss falls all the same, it is because rejected ones fall faster")  # fmt: skip
+             " where the loss falls all the same, it is because the others fall faster")  # fmt: skip

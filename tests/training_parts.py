@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.models.load import LanguageModel
-from burnish.training.state import CHECKPOINT, METRICS
+from burnish.models.adapters import Lora, attach
+from burnish.models.load import LanguageModel, load_model
+from burnish.objectives.dpo import DPO
+from burnish.objectives.parts import PairObjective
+from burnish.training.optim import Optimization
+from burnish.training.preference import RenderedPair, pair_reference, train_preference
+from burnish.training.state import CHECKPOINT, METRICS, TrainResult
 from burnish.training.step import RunOptions
+from burnish.types import Message
 
 TEXTS = ["the quick brown fox", "What is 17 plus 25?", "A b c d e f g", "lazy dog", "jumps over the lazy dog", "42."]
 
@@ -85,3 +91,26 @@ def assert_resumes_to_the_same_bits(train: Callable[[RunOptions], LanguageModel]
     for _ in ("killed at a step", "killed after the last, while its model was being saved"):
         assert same(expected, weights(train(options(killed))))
         assert metrics(whole) == metrics(killed) and progress(whole) == progress(killed)
+
+
+def pairs(lm: LanguageModel, count: int = 8) -> list[RenderedPair]:
+    return [
+        RenderedPair(
+            lm.chat.answer_ids((Message("user", TEXTS[n % 6]),), f"good {n}"),
+            lm.chat.answer_ids((Message("user", TEXTS[n % 6]),), f"bad answer {TEXTS[n % 5]}"),
+        )
+        for n in range(count)
+    ]
+
+
+def align(
+    folder: Path, out: Path, lora: Lora | None = None, objective: PairObjective | None = None, dtype: str = "float32",
+    run: RunOptions | None = None, **settings: object,
+) -> tuple[LanguageModel, TrainResult]:  # fmt: skip
+    out.mkdir(exist_ok=True)
+    lm = load_model(folder, dtype=dtype)
+    optimization = Optimization(**{"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, **settings})  # type: ignore[arg-type]
+    reference = pair_reference(lm, pairs(lm), out, optimization, 0)
+    lm = attach(lm, lora, seed=1) if lora else lm
+    run = run or {"seed": 0, "folder": out}
+    return lm, train_preference(lm, pairs(lm), reference, objective or DPO(), optimization, **run)

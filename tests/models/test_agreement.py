@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+)
 
 import tiny
 from burnish.errors import ModelError
@@ -17,7 +23,7 @@ from burnish.models.agreement import refuse_other_logits
 from burnish.models.chat import Rendered
 from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
-from burnish.models.load import load_model
+from burnish.models.load import check, load_model
 from burnish.models.logprobs import freeze_unread, token_logprobs
 
 SIZES: dict[str, Any] = {**tiny.SIZES, "vocab_size": 320, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -63,7 +69,7 @@ def test_families_that_are_known(family: str, settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", tiny.KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rounding_is_no_difference(kind: str, dtype: str, tmp_path: Path) -> None:
-    refuse_other_logits(load_model(tiny.tiny_model(kind, tmp_path), dtype=dtype).model)
+    assert load_model(tiny.tiny_model(kind, tmp_path), dtype=dtype).trees == (kind != "lfm2")
 
 
 def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
@@ -93,6 +99,17 @@ def test_adapters_outside_of_the_layers_are_refused(kind: str, tmp_path: Path) -
         load_model(tmp_path / "adapter", dtype="float32")
 
 
+@pytest.mark.parametrize("labels", [2, 5])  # of two transformers writes nothing down
+def test_a_reward_model_gives_one_number(labels: int, tmp_path: Path) -> None:
+    folder = tiny.tiny_model("llama", tmp_path)
+    AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels).save_pretrained(folder)
+    assert [problem.what for problem in check(str(folder), scores=True)] == [
+        f"the model gives {labels} numbers, and a reward model gives one"
+    ]
+    with pytest.raises(ModelError, match=f"gives {labels} numbers"):
+        load_model(folder, gives="scores")
+
+
 def test_a_norms_result_that_is_changed_in_place_is_not_made_again() -> None:
     """Routers of experts multiply their input by noise, in its place."""
     model = made("mixtral", {"router_jitter_noise": 0.3, "num_local_experts": 2}).train()
@@ -114,7 +131,8 @@ def test_a_norms_result_that_is_changed_in_place_is_not_made_again() -> None:
 ])  # fmt: skip
 def test_up_to_where_rows_are_read_alike(rope: dict[str, Any], steady: int | None, tmp_path: Path) -> None:
     folder = tiny.tiny_model("llama", tmp_path, rope_parameters=rope)
-    assert load_model(folder, dtype="float32").steady == steady
+    lm = load_model(folder, dtype="float32")
+    assert (lm.steady, lm.longest) == (steady, steady or 256)
 
 
 def test_what_text_does_not_pass_through_does_not_learn() -> None:

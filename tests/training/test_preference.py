@@ -36,16 +36,6 @@ from training_parts import (
 )
 
 
-@pytest.fixture(params=tiny.KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return tiny.tiny_model(request.param, tmp_path / "model")
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    return tiny.tiny_model("llama", tmp_path / "model")
-
-
 @pytest.mark.parametrize("lora", [None, Lora(rank=4)])
 def test_dpo_starts_at_margin_zero_and_prefers_the_chosen(folder: Path, lora: Lora | None, tmp_path: Path) -> None:
     _, result = align(folder, tmp_path / "out", lora)

@@ -47,16 +47,6 @@ from training_parts import (
 )
 
 
-@pytest.fixture(params=tiny.KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return tiny.tiny_model(request.param, tmp_path / "model")
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    return tiny.tiny_model("llama", tmp_path / "model")
-
-
 def rows(lm: LanguageModel, count: int = 12) -> list[Rendered]:
     return [
         lm.chat.render((Message("user", TEXTS[n % 6]), Message("assistant", f"{TEXTS[(n * 5 + 1) % 6]} {n}")))

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
 from burnish.errors import TrainingError
 from burnish.models.load import LanguageModel, load_model
 from burnish.objectives.sft import SFT
@@ -21,11 +20,6 @@ from training_parts import TEXTS, metrics, weights
 
 SCORES = {2: 0.1, 4: 0.6, 6: 0.5, 8: 0.6, 10: 0.7, 12: 0.2}
 """What a dev task says after so many steps."""
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    return tiny.tiny_model("llama", tmp_path / "model")
 
 
 class _Killed(Exception):

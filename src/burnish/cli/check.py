@@ -237,7 +237,7 @@ def _look(step: Training, lm: LanguageModel, rows: Rows, inputs: Inputs, checked
 
 
 def _limit(step: Training, lm: LanguageModel) -> int:
-    return min(lm.context, step.max_tokens or lm.context)
+    return min(lm.longest, step.max_tokens or lm.longest)
 
 
 def _learned(rows: Sequence[Rendered]) -> str:

@@ -40,7 +40,7 @@ def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]
         source = locate(ref)
         if source.weights.path is not None:
             if scores and gives_scores(source):
-                _check_scores(source.weights)
+                _refuse_several_scores(source.weights)
             else:
                 _check_architecture(source.weights)
         tokenizer = load_tokenizer(ref)
@@ -51,12 +51,13 @@ def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]
     return []
 
 
-def _check_scores(source: ModelSource) -> None:
-    """Refuse a reward model that gives more than one number."""
-    assert source.path is not None
+def _refuse_several_scores(source: ModelSource) -> None:
+    """Refuse a reward model that gives more than one number; the base of an adapter gives none yet."""
+    if source.path is None or not gives_scores(source):
+        return
     config = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
-    labels = config.get("num_labels") or len(config.get("id2label") or {}) or 1
-    if gives_scores(source) and labels != 1:
+    labels = config.get("num_labels") or len(config.get("id2label") or "ab")  # two where transformers leaves it out
+    if labels != 1:
         raise ModelError(f"the model gives {labels} numbers, and a reward model gives one",
                          where=f"{source.ref}/config.json")  # fmt: skip
 
@@ -180,6 +181,11 @@ class LanguageModel:
         return None
 
     @property
+    def longest(self) -> int:
+        """Most tokens of a row that can be trained on."""
+        return min(self.context, self.steady or self.context)
+
+    @property
     def parameters(self) -> int:
         return sum(map(_numbers, self.model.parameters()))
 
@@ -263,6 +269,7 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     made: Any = transformers.AutoModelForCausalLM
     special: dict[str, Any] = {}
     if gives == "scores":
+        _refuse_several_scores(source.weights)
         made, special = transformers.AutoModelForSequenceClassification, {"num_labels": 1}
     if quantize:
         special |= {"quantization_config": _four_bits(kind), "device_map": {"": where}}

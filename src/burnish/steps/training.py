@@ -199,7 +199,10 @@ class Training(Step):
         from burnish.training.tracking import tracked
 
         lm = self.load(inputs)
-        kept = self.rendered(lm, inputs, min(lm.context, self.max_tokens or lm.context))
+        limit = min(lm.longest, self.max_tokens or lm.longest)
+        if limit == lm.steady and limit < lm.context:
+            note(f"beyond {limit} tokens this model turns all rows of a pass by the longest, so no more fit a row")
+        kept = self.rendered(lm, inputs, limit)
         if kept.dropped and not kept.rows:
             lost = ", ".join(f"{count} {why}" for why, count in kept.dropped.items())
             raise TrainingError(f"no row of {inputs.names['data'][0]} is left to train on: {lost}",

@@ -32,10 +32,10 @@ def train_distill(
     Raises TrainingError when the two do not have the same tokens, or a row is longer than the teacher's context.
     """
     refuse_other_tokens(lm, teacher)
-    longer = sum(len(row.ids) > teacher.context for row in rows)
+    longer = sum(len(row.ids) > teacher.longest for row in rows)
     if longer:
         raise TrainingError(f"{longer} of {len(rows)} rows are longer than the teacher's context",
-                            where=teacher.source.ref, hint=f"`max_tokens: {teacher.context}`, and `overlong: drop`"
+                            where=teacher.source.ref, hint=f"`max_tokens: {teacher.longest}`, and `overlong: drop`"
                             )  # fmt: skip
     teacher.model.requires_grad_(False).eval()
     _ = teacher.trees

@@ -62,7 +62,7 @@ def labelled_reference(lm: LanguageModel, rows: Sequence[RenderedAnswer], object
                        optimization: Optimization, seed: int) -> Reference:  # fmt: skip
     """The starting model's log-probabilities of all that `train_labelled` looks at, computed once and kept in `folder`,
     where other runs find them."""
-    return reference_logprobs(lm, _sides(rows, objective, lm.context), folder, optimization, seed)
+    return reference_logprobs(lm, _sides(rows, objective, lm.longest), folder, optimization, seed)
 
 
 def train_labelled(
@@ -75,7 +75,7 @@ def train_labelled(
     the first of its micro-batches. Dropout is off, as it is for the reference.
     Raises TrainingError for a row longer than the context, and when the policy has moved before the first step.
     """
-    sides = _sides(rows, objective, lm.context)
+    sides = _sides(rows, objective, lm.longest)
     refuse_other_start(lm, sides, reference, optimization, run["folder"])
     known = {side: reference.sums(side, side_rows) for side, side_rows in sides.items()}
     units = units_of({"answer": sides["answer"]})

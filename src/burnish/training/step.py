@@ -79,7 +79,7 @@ def train(
     """
     check_any(len(units))
     lengths = [max(len(row.ids) for row in rows) for rows in units]
-    check_lengths(lengths, lm.context, lm.steady)
+    check_lengths(lengths, lm.longest)
     hardware.reset_peak_memory()
     _ = lm.trees  # found out before the noise is seeded and the layers are compiled
     if frozen := freeze_unread(lm.model):
@@ -353,15 +353,8 @@ def check_any(rows: int) -> None:
         raise TrainingError("there are no rows to train on", hint="`burnish show run` tells which step left none")
 
 
-def check_lengths(lengths: Sequence[int], context: int, steady: int | None = None) -> None:
-    """Refuse rows that the model has no positions for, or that change how others in their pass are read (see
-    `LanguageModel.steady`); cutting them is for the caller to decide."""
-    longer = sum(length > steady for length in lengths) if steady else 0
-    if longer:
-        raise TrainingError(
-            f"{longer} of {len(lengths)} rows are longer than {steady} tokens, from where on the model turns all of"
-            " a pass by the longest", hint=f"`max_tokens: {steady}`, and `overlong: drop` or `truncate`",
-        )  # fmt: skip
+def check_lengths(lengths: Sequence[int], context: int) -> None:
+    """Refuse rows that the model has no positions for; cutting them is for the caller to decide."""
     for number, length in enumerate(lengths):
         if length > context:
             raise TrainingError(f"row {number} has {length} tokens and the context is {context}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for message in messages %}{% if not loop.first %}\n{% endif %}<|im_start|>{{ message['role'] }}\n"
@@ -28,8 +28,12 @@ SHAPES: dict[str, dict[str, Any]] = {
            "num_key_value_heads": 8, "vocab_size": 128_256, "rope_theta": 500_000.0},
     "10m": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8, "num_attention_heads": 8,
             "num_key_value_heads": 4, "vocab_size": 16_384, "rope_theta": 10_000.0},
+    "experts": {"model_type": "qwen3_moe", "hidden_size": 512, "intermediate_size": 1024, "moe_intermediate_size": 256,
+                "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64,
+                "num_experts": 64, "num_experts_per_tok": 4, "vocab_size": 16_384, "rope_theta": 10_000.0},
 }  # fmt: skip
-"""The shapes of SmolLM2-135M, SmolLM2-360M and Llama-3.2-1B, and a small one."""
+"""The shapes of SmolLM2-135M, SmolLM2-360M and Llama-3.2-1B, a small one, and one of 220 M parameters whose layers have
+64 experts."""
 LONGEST = 1024
 
 
@@ -60,11 +64,12 @@ def make(folder: Path, shape: str, path: Path | None, count: int) -> None:
         (folder / "made.json").write_text(made, encoding="utf-8")
     if not (folder / "model" / "model.safetensors").exists():  # weights are not carried to another machine
         torch.manual_seed(0)
-        config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
-                             bos_token_id=1, eos_token_id=3)  # fmt: skip
+        settings = {"model_type": "llama", **SHAPES[shape]}
+        settings |= {"max_position_embeddings": 2048, "tie_word_embeddings": True}
+        config = AutoConfig.for_model(**settings, pad_token_id=0, bos_token_id=1, eos_token_id=3)
         on_gpu = torch.cuda.is_available()
         with torch.device("cuda" if on_gpu else "cpu"):
-            model = LlamaForCausalLM(config)
+            model = AutoModelForCausalLM.from_config(config)
         (model.to(torch.bfloat16) if on_gpu else model).save_pretrained(folder / "model")
 
 

@@ -48,8 +48,8 @@ def sft(lm: LanguageModel, folder: Path, **settings: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [8, 64])
-@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (16, 0.0), (8, 3.0)])
-def test_attention_over_trees(window: int, softcap: float, width: int) -> None:
+@pytest.mark.parametrize(("window", "softcap", "sinks"), [(0, 0.0, False), (16, 0.0, True), (8, 3.0, False)])
+def test_attention_over_trees(window: int, softcap: float, sinks: bool, width: int) -> None:
     shared = tuple(range(100, 300))
     segments = plant([(*shared, *range(30)), (*shared, *range(50, 165)), tuple(range(3, 9))], least=8).table()
     draw = torch.Generator().manual_seed(0)
@@ -57,8 +57,9 @@ def test_attention_over_trees(window: int, softcap: float, width: int) -> None:
     upstream = torch.randn(1, parts[0].shape[2], 4, width, generator=draw)
     found = []
     for device, attention in zip(BOTH, (tree_attention, flex), strict=True):
-        leaves = [part.to(device).requires_grad_() for part in parts]
-        output = attention(*leaves, segments, 0.3, window, softcap)
+        own = [torch.tensor([0.5, -1.0, 2.0, 0.0])] if sinks else []
+        leaves = [part.to(device).requires_grad_() for part in (*parts, *own)]
+        output = attention(*leaves[:3], segments, 0.3, window, softcap, *leaves[3:])
         found.append([output, *torch.autograd.grad(output, leaves, upstream.to(device))])
     for ours, plain in zip(found[1], found[0], strict=True):
         assert torch.allclose(ours.cpu(), plain, atol=1e-4)

@@ -11,11 +11,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
+    GptOssConfig,
     Lfm2Config,
     LlamaConfig,
     MistralConfig,
+    NemotronHConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 SIZES: dict[str, Any] = {
@@ -32,6 +35,19 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     "lfm2": (Lfm2Config, {"layer_types": ["conv", "full_attention"], "block_ff_dim": 64}),
 }  # fmt: skip
 KINDS = list(CONFIGS)
+MIXTURES: dict[str, tuple[type, dict[str, Any]]] = {
+    "qwen3_moe": (Qwen3MoeConfig, {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+                                   "head_dim": 8}),
+    "gpt_oss": (GptOssConfig, {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "rope_parameters": {
+                               "rope_type": "default", "rope_theta": 10000.0}}),
+    "nemotron_h": (NemotronHConfig, {"layers_block_type": ["moe", "attention"], "n_routed_experts": 4,
+                                     "num_experts_per_tok": 2, "moe_intermediate_size": 48, "n_group": 1,
+                                     "topk_group": 1, "mlp_hidden_act": "silu"}),
+}  # fmt: skip
+"""Families that hold their experts as one tensor: gated; transposed and with biases; without gates."""
+CONFIGS |= MIXTURES
+MORE = [*KINDS, "qwen3_moe", "gpt_oss"]
+"""With experts, whose adapters peft puts on by itself and not; and with attention sinks."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -56,7 +72,14 @@ SYSTEM = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] | trim }}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-TEMPLATES = {"llama": SYSTEM, "qwen3": THINKING, "gemma3": GEMMA, "mistral": CHATML, "lfm2": CHATML}
+TEMPLATES = {
+    "llama": SYSTEM,
+    "qwen3": THINKING,
+    "gemma3": GEMMA,
+    "mistral": CHATML,
+    "lfm2": CHATML,
+    **dict.fromkeys(MIXTURES, CHATML),
+}
 ENDS = {"gemma3": "<end_of_turn>"}
 
 CORPUS = ["the quick brown fox jumps over the lazy dog", "What is 17 plus 25? The answer is 42.", "A b c d e f g"] * 4

@@ -17,7 +17,7 @@ QUESTIONS = ["What is 17 plus 25?", "the lazy dog", "A b c d", "quick", "jumps o
 PROMPTS = [(Message("user", text),) for text in QUESTIONS]
 
 
-@pytest.fixture(scope="module", params=tiny.KINDS)
+@pytest.fixture(scope="module", params=tiny.MORE)
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_model(tiny.tiny_model(request.param, tmp_path_factory.mktemp(request.param)), dtype="float32")
 

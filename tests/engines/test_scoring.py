@@ -18,7 +18,7 @@ QUESTIONS = ["What is 17 plus 25?", "A b c", "jumps", "over the lazy", "the quic
 OPTIONS = [[" A", " B", " C", " D"], [" fox", " lazy dog"], [" x"], [" quick", " brown fox"], [" a b", " a c"]]
 
 
-@pytest.fixture(scope="module", params=tiny.KINDS)
+@pytest.fixture(scope="module", params=tiny.MORE)
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_model(tiny.tiny_model(request.param, tmp_path_factory.mktemp(request.param)), dtype="float32")
 

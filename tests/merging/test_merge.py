@@ -95,6 +95,18 @@ def test_other_kinds_of_adapter_are_refused(tmp_path: Path) -> None:
     assert "fold" in caught.value.hint
 
 
+@pytest.mark.parametrize(("kind", "target"), [("qwen3_moe", "down_proj"), ("llama", "lm_head")])
+def test_adapters_on_what_files_do_not_have_are_refused(kind: str, target: str, tmp_path: Path) -> None:
+    """Experts that are one tensor when loaded; a head that is the embedding."""
+    base = tiny.tiny_model(kind, tmp_path / "base", tie_word_embeddings=True)
+    attach(load_model(base, dtype="float32"), Lora(rank=2, targets=["q_proj", target]), seed=0).save(
+        tmp_path / "adapter"
+    )
+    with pytest.raises(MergeError, match=r"it holds .*(experts|lm_head)") as caught:
+        merge_models([locate(tmp_path / "adapter"), locate(base)], None, Linear(), tmp_path / "out")
+    assert "fold" in caught.value.hint
+
+
 def test_a_tied_head_meets_one_that_is_its_own(tmp_path: Path) -> None:
     tied, own = two("llama", tmp_path)
     loaded = tensors(tied)

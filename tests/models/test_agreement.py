@@ -66,7 +66,7 @@ def test_families_that_are_known(family: str, settings: dict[str, Any]) -> None:
         assert torch.allclose(found, of_itself(model), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", tiny.MORE)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rounding_is_no_difference(kind: str, dtype: str, tmp_path: Path) -> None:
     assert load_model(tiny.tiny_model(kind, tmp_path), dtype=dtype).trees == (kind != "lfm2")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from burnish.models import attention
+from burnish.models import attention, native
 from burnish.models.attention import flex, reaches, tree_attention
 from burnish.models.layout import plant
 
+SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0])
 SHARED = tuple(range(100, 140))
 ROWS = [
     SHARED + tuple(range(30)), SHARED + tuple(range(50, 65)), tuple(range(3, 9)), SHARED + tuple(range(30)) + (7, 8, 9)
@@ -21,7 +24,8 @@ def segments() -> Tensor:
     return torch.tensor([[s.start, s.stop, s.depth, s.parent] for s in tree.segments])
 
 
-def dense(query: Tensor, key: Tensor, value: Tensor, window: int, softcap: float) -> Tensor:
+def dense(query: Tensor, key: Tensor, value: Tensor, window: int, softcap: float, sinks: Tensor | None = None
+          ) -> Tensor:  # fmt: skip
     """The plain computation with a T x T mask."""
     positions, reach = reaches(segments())
     places = torch.arange(len(reach))
@@ -31,7 +35,10 @@ def dense(query: Tensor, key: Tensor, value: Tensor, window: int, softcap: float
     scores = query @ key.repeat_interleave(2, 1).transpose(-1, -2) * 0.3
     if softcap:
         scores = softcap * torch.tanh(scores / softcap)
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    scores = scores.masked_fill(~mask, -torch.inf)
+    if sinks is not None:  # a key of its own, without a value
+        scores = torch.cat([scores, sinks[None, :, None, None].expand(-1, -1, len(reach), 1)], -1)
+    weights = scores.softmax(-1)[..., : len(reach)]
     return (weights @ value.repeat_interleave(2, 1)).transpose(1, 2)
 
 
@@ -56,18 +63,46 @@ def test_it_equals_the_dense_mask(block: int, window: int, softcap: float, monke
         assert torch.allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (16, 5.0)])
+def test_a_sink_is_a_key_without_a_value(
+    window: int, softcap: float, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own:
+        monkeypatch.setattr(native, "multiplies", lambda _: False)
+    leaves = (*inputs(), SINKS.clone().requires_grad_())
+    query, key, value, sinks = leaves
+    expected = dense(query, key, value, window, softcap, sinks)
+    found = tree_attention(query, key, value, segments(), 0.3, window, softcap, sinks)
+    assert torch.allclose(found, expected, atol=1e-5)
+    upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    plain, ours = (torch.autograd.grad(output, leaves, upstream) for output in (expected, found))
+    for mine, theirs in zip(ours, plain, strict=True):
+        assert torch.allclose(mine, theirs, atol=2e-5)
+
+
+def test_the_weight_of_a_sink_by_hand() -> None:
+    one, sinks = torch.ones(1, 1, 1, 2), torch.tensor([math.log(3.0)], requires_grad=True)
+    found = tree_attention(one * 0, one, one, torch.tensor([[0, 1, 0, -1]]), 1.0, 0, 0.0, sinks)
+    # The only key's score is 0: of 1 + 3 it has a quarter, and d (1/4) / d sink = -(1/4)(3/4), in two dimensions
+    assert found.flatten().tolist() == pytest.approx([0.25, 0.25])
+    (slope,) = torch.autograd.grad(found.sum(), sinks)
+    assert slope.item() == pytest.approx(-0.375)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (16, 0.0), (8, 3.0)])
-def test_the_mask_for_gpus_is_the_same_rule(window: int, softcap: float) -> None:
+@pytest.mark.parametrize(("window", "softcap", "sinks"), [(0, 0.0, None), (16, 0.0, SINKS), (8, 3.0, None)])
+def test_the_mask_for_gpus_is_the_same_rule(window: int, softcap: float, sinks: Tensor | None) -> None:
     query, key, value = (one.detach() for one in inputs())
-    found = flex(query, key, value, segments(), 0.3, window, softcap)
-    assert torch.allclose(found, dense(query, key, value, window, softcap), atol=1e-5)
+    found = flex(query, key, value, segments(), 0.3, window, softcap, sinks)
+    assert torch.allclose(found, dense(query, key, value, window, softcap, sinks), atol=1e-5)
 
 
-def test_torch_agrees_that_the_operator_is_well_formed() -> None:
+@pytest.mark.parametrize("sinks", [None, torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)])
+def test_torch_agrees_that_the_operator_is_well_formed(sinks: Tensor | None) -> None:
     query, key, value = inputs()
     found = torch.library.opcheck(
-        torch.ops.burnish.tree_attention.default, (query, key, value, segments(), 0.3, 16, 5.0),
+        torch.ops.burnish.tree_attention.default, (query, key, value, segments(), 0.3, 16, 5.0, sinks),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )  # fmt: skip
     assert set(found.values()) == {"SUCCESS"}

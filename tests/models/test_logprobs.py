@@ -82,7 +82,7 @@ def gradients(model: Any, values: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("trees", "extra"), [(True, 0), (True, 7), (False, 0)])
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", tiny.MORE)
 def test_token_logprobs_equal_the_models_own_logits(
     kind: str, trees: bool, extra: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +121,7 @@ def test_products_in_bfloat16_have_few_sizes(tmp_path: Path, monkeypatch: pytest
     assert seen == set(range(64, 129, 4))  # 64 has seven bits, 2 ** (7 - 5) = 4
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", tiny.MORE)
 def test_in_bfloat16_sharing_differs_by_no_more_than_rounding(kind: str, tmp_path: Path) -> None:
     """Values and gradients are no further from those of fp32 than those of separate rows are."""
     exact = load_model(tiny.tiny_model(kind, tmp_path), dtype="float32")

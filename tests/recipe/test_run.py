@@ -31,7 +31,7 @@ def run(recipe: Path, store: Workspace, *overrides: str) -> RunResult:
     return run_plan(Plan(load_recipe(recipe, list(overrides)), store))
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", [*tiny.KINDS, "gpt_oss"])
 def test_the_whole_loop(kind: str, tmp_path: Path) -> None:
     recipe, store = loop.write_loop(tmp_path, kind), Workspace(tmp_path / "store")
     first = run(recipe, store)

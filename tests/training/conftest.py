@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 
-@pytest.fixture(params=tiny.KINDS)
+@pytest.fixture(params=tiny.MORE)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tiny.tiny_model(request.param, tmp_path / "model")
 

@@ -48,6 +48,8 @@ def test_dpo_starts_at_margin_zero_and_prefers_the_chosen(folder: Path, lora: Lo
 
 def test_what_pissa_rounds_away_is_no_other_start(folder: Path, tmp_path: Path) -> None:
     """In bfloat16 what is left of the matrices is rounded again, so the policy is not quite the reference."""
+    if "qwen3_moe" in (folder / "config.json").read_text():
+        pytest.skip("experts that are one tensor have no such start")
     _, result = align(folder, tmp_path / "out", Lora(rank=4, init="pissa"), dtype="bfloat16")
     assert losses(tmp_path / "out")[0] == pytest.approx(0.693147, abs=0.1)
     assert result.loss_last < result.loss_first and result.metrics["margin"] > 0

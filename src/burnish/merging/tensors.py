@@ -89,9 +89,11 @@ class StoredTensors:
         plain = (
             settings.get("peft_type") == "LORA" and not settings.get("use_dora") and not settings.get("fan_in_fan_out")
         )
-        known = (".lora_A.weight", ".lora_B.weight")
-        replaced = {PREFIX + name for name in self.shapes}  # modules_to_save: whole tensors instead of an update
-        unknown = [name for name in self._files if not name.endswith(known) and name not in replaced]
+        matrices = [PREFIX + name.removesuffix(".weight") for name in self.shapes]
+        known = {f"{matrix}.lora_{part}.weight" for matrix in matrices for part in "AB"}
+        known |= {PREFIX + name for name in self.shapes}  # modules_to_save: whole tensors instead of an update
+        # Others are of experts that are one tensor when loaded, or of a head that is the embedding.
+        unknown = [name for name in self._files if name not in known]
         if not plain or unknown:
             what = f"it holds {unknown[0]}" if unknown else f"it is {settings.get('peft_type')}"
             raise MergeError(f"only plain LoRA adapters can be merged from disk, and {what}", where=str(self.path),

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from burnish.config import Config
+from burnish.errors import ModelError, Problem
 from burnish.log import note
+from burnish.models import targets
 
 if TYPE_CHECKING:
-    from burnish.models.load import LanguageModel
+    from collections.abc import Iterator
+    from pathlib import Path
 
-WORTH_SAYING = 0.05
-"""Share of the weights that a setting leaves out, from which on it is said."""
+    from burnish.models.load import LanguageModel
 
 
 class Lora(Config):
@@ -30,7 +32,8 @@ class Lora(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs that are dropped while training."""
     targets: str | list[str] = "all-linear"
-    """Which matrices: `all-linear` (all but the head), or names such as [q_proj, v_proj]."""
+    """Which matrices: `all-linear` (all but the head), or names such as [q_proj, v_proj]. Experts that a family holds
+    as one tensor are called gate_up_proj and down_proj; a line says so where `all-linear` leaves them out."""
     rslora: bool = False
     """Divide by the root of the rank, which keeps the scale at high ranks (arXiv:2312.03732)."""
     dora: bool = False
@@ -59,6 +62,20 @@ class Lora(Config):
         return self
 
 
+def unfit(ref: str | Path, lora: Lora) -> Iterator[Problem]:
+    """Why an adapter does not fit a model, as far as it is known without the weights."""
+    if missing := targets.unknown(ref, lora.targets):
+        yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
+                      "`targets: all-linear` fits most families")  # fmt: skip
+    elif (outline := targets.outline_of_experts(ref)) is not None:
+        if lora.init == "pissa":  # has no singular values without weights, and fits what an orthogonal start fits
+            lora = lora.model_copy(update={"init": "orthogonal", "rank": 2})
+        try:
+            _wrapped(outline, lora)
+        except ModelError as error:
+            yield Problem(error.what, error.where, error.hint)
+
+
 def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     """The model with a fresh adapter that trains while all else is frozen. An adapter that is there is trained on.
 
@@ -70,37 +87,12 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
              f" {settings.lora_alpha:g}, dropout {settings.lora_dropout:g}; what `lora` says is not used")  # fmt: skip
         return lm
     import torch
-    from peft import LoraConfig, get_peft_model
 
-    from burnish.errors import ModelError
-
-    scores = lm.gives == "scores"
-    extra = [*(_module_names(lm.model, lora.also)), *(["score"] if scores else [])]
-    tied = bool(lora.also) and bool(getattr(lm.config, "tie_word_embeddings", False))
-    settings = LoraConfig(
-        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha or 2 * lora.rank,  # type: ignore[arg-type]  # peft divides it, any number will do
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        use_rslora=lora.rslora,
-        use_dora=lora.dora,
-        init_lora_weights=True if lora.init == "zero" else lora.init,
-        modules_to_save=extra or None,
-        ensure_weight_tying=tied,
-    )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            # In the model's own dtype, whose products are the fast ones; the optimiser keeps fp32 masters.
-            model: Any = get_peft_model(lm.model, settings, autocast_adapter_dtype=False)
-        except (ValueError, TypeError, AttributeError) as error:  # peft's for parts that are no plain matrices
-            hint = ("`targets: all-linear` fits most families; where experts are one tensor, [q_proj, k_proj, v_proj,"
-                    " o_proj] without dropout, dora and `init`")  # fmt: skip
-            raise ModelError(f"the adapter does not fit: {error}", where="lora", hint=hint) from None
+        model, settings = _wrapped(lm.model, lora, scores=lm.gives == "scores")
     if lora.targets == "all-linear":
-        _say_unreached(model)
+        targets.say_unreached(model)
     found = replace(lm, model=model)
     if lora.init == "pissa":
         _check_singular_values(model, lora.rank)
@@ -111,29 +103,38 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     return found
 
 
-def _say_unreached(model: Any) -> None:
-    """Say how much of the layers has no adapter: experts that some families hold as one tensor, above all."""
-    from burnish.models.logprobs import backbone_of
+def _wrapped(model: Any, lora: Lora, *, scores: bool = False) -> tuple[Any, Any]:
+    """A model with a fresh adapter in its place, and peft's settings of it. Raises ModelError when it does not fit."""
+    from peft import LoraConfig, get_peft_model
 
-    backbone = backbone_of(model)
-    embedding = backbone.get_input_embeddings()
-    matrices = {
-        name: weight.numel()
-        for name, weight in backbone.named_parameters()
-        if weight.ndim > 1 and "lora_" not in name and weight is not getattr(embedding, "weight", None)
-    }
-    left = {name: count for name, count in matrices.items() if ".base_layer." not in name}
-    share = sum(left.values()) / max(1, sum(matrices.values()))
-    if share > WORTH_SAYING:
-        largest = max(left, key=left.__getitem__)
-        note(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain linear"
-             " layers")  # fmt: skip
+    extra = [*_module_names(model, lora.also), *(["score"] if scores else [])]
+    layers, experts = targets.split(model, lora.targets)
+    settings = LoraConfig(
+        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha or 2 * lora.rank,  # type: ignore[arg-type]  # peft divides it, any number will do
+        lora_dropout=lora.dropout,
+        target_modules=layers,
+        target_parameters=experts or None,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights=True if lora.init == "zero" else lora.init,
+        modules_to_save=extra or None,
+        ensure_weight_tying=bool(lora.also) and _is_tied(model),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+        try:
+            # In the model's own dtype, whose products are the fast ones; the optimiser keeps fp32 masters.
+            return get_peft_model(model, settings, autocast_adapter_dtype=False), settings
+        except (ValueError, TypeError, AttributeError) as error:  # peft's for parts that are no plain matrices
+            hint = ("`targets: all-linear` fits most families; experts that are one tensor have no `dropout`, no `dora`"
+                    " and no `init`, and [q_proj, k_proj, v_proj, o_proj] leaves them out")  # fmt: skip
+            raise ModelError(f"the adapter does not fit: {error}", where="lora", hint=hint) from None
 
 
 def _check_singular_values(model: Any, rank: int) -> None:
     """Raise ModelError when a matrix has fewer singular values than the adapter's rank, for they are its start."""
-    from burnish.errors import ModelError
-
     for name, module in model.named_modules():
         for down in getattr(module, "lora_A", {}).values():
             if len(down.weight) != rank:
@@ -145,11 +146,14 @@ def _check_singular_values(model: Any, rank: int) -> None:
 
 def _module_names(model: Any, parts: list[Literal["embeddings", "head"]]) -> list[str]:
     """The modules' own names, of which peft looks for the last part. Tied ones are named by the embeddings alone."""
-    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     wanted = {"embeddings": model.get_input_embeddings(), "head": model.get_output_embeddings() or model.score}
-    chosen = ["embeddings"] if tied and parts else parts
+    chosen = ["embeddings"] if _is_tied(model) and parts else parts
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
     return [names[id(wanted[part])] for part in chosen]
+
+
+def _is_tied(model: Any) -> bool:
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
 
 
 def fold(lm: LanguageModel) -> LanguageModel:

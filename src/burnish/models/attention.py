@@ -6,6 +6,9 @@ of alike sizes, such as many short rows, are one call. Who attends to what is pl
 made again in the backward pass, so none are kept (as in FlashAttention, arXiv:2205.14135). On a GPU the same rule is a
 mask for flex attention: depth first, the descendants of a token are one range of places, so a query q sees a key k when
 k <= q < end of k's subtree.
+
+Families with attention sinks have a score for each head that competes with the keys and has no value
+(arXiv:2309.17453; learned in gpt-oss). It adds to what the weights are divided by, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -232,10 +235,12 @@ def _give(total: Tensor, group: _Group, parts: Tensor) -> None:
             at += stop - start
 
 
-def _weights(query: Tensor, key: Tensor, group: _Group, softcap: float) -> tuple[Tensor, Tensor | None]:
+def _weights(query: Tensor, key: Tensor, group: _Group, softcap: float, sinks: Tensor | None
+             ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Softmax of the masked scores (KV x B, G x m, n) of scaled queries (KV x B, G x m, D) and keys (KV x B, n, D).
 
-    In the model's dtype, with the sums in fp32. Also the slope of the soft cap at every score, when there is one.
+    In the model's dtype, with the sums in fp32. Also the slope of the soft cap at every score, when there is one; and
+    with sinks (H,) the log of each query's sum of exp(score), its sink's too (KV x B, G x m, 1).
     """
     scores = torch.bmm(query, key.transpose(1, 2))
     slope = None
@@ -245,39 +250,53 @@ def _weights(query: Tensor, key: Tensor, group: _Group, softcap: float) -> tuple
     blocks = scores.view(-1, len(group.blocks), query.shape[1] // group.queries.shape[1], *group.queries.shape[1:],
                          scores.shape[-1])[..., group.first :]  # fmt: skip
     blocks.add_(group.unseen)
-    return torch.softmax(scores, dim=-1), slope
+    if sinks is None:
+        return torch.softmax(scores, dim=-1), slope, None
+    own = sinks.float().view(-1, 1, blocks.shape[2], 1, 1).expand(*blocks.shape[:-1], 1).reshape(*scores.shape[:-1], 1)
+    sums = torch.logaddexp(scores.float().logsumexp(-1, keepdim=True), own)
+    return (scores - sums).exp().to(scores.dtype), slope, sums
 
 
 def tree_attention(
-    query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float,
+    sinks: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Attention of every token to its path.
 
     Args:
         query: (1, H, T, D). key, value: (1, KV, T, D), with H a multiple of KV. segments: (S, 4) start, stop, depth,
         parent, depth first. scale: of the scores. window: positions that are seen, 0 for all. softcap: bound of the
-        scores, 0 for none.
+        scores, 0 for none. sinks: the score of each head's sink (H,).
     Returns:
         The output (1, T, H, D).
     """
-    output: Tensor = _attend(query, key, value, segments, scale, window, softcap)[0]
+    output: Tensor = _attend(query, key, value, segments, scale, window, softcap, sinks)[0]
     return output
 
 
 @torch.library.custom_op("burnish::tree_attention", mutates_args=())  # type: ignore[untyped-decorator]
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float
-) -> tuple[Tensor, Tensor]:
-    """The output (1, T, H, D), and what our own kernels keep of every query for the backward pass (H, T)."""
+    query: Tensor, key: Tensor, value: Tensor, segments: Tensor, scale: float, window: int, softcap: float,
+    sinks: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The output (1, T, H, D), and of every query the log of its sum of exp(score) (H, T), where our own kernels or a
+    sink's gradient need it."""
     if native.fits(query, key, value):
-        return native.forward(query, key, value, segments, scale, window, softcap)
+        output, sums = native.forward(query, key, value, segments, scale, window, softcap)
+        if sinks is not None:
+            keys_only, sums = sums, torch.logaddexp(sums, sinks.float()[:, None])
+            output.mul_((keys_only - sums).exp().T[..., None])
+        return output, sums
     heads = key.shape[1]
     queries, keys, values = _by_head(query * scale), _by_head(key), _by_head(value)
     output = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+    sums = query.new_empty(query.shape[1:3], dtype=torch.float32)
     for group in _plan(segments, window, query):
-        weights, _ = _weights(_queries(queries, group, heads), _keys(keys, group), group, softcap)
+        weights, _, total = _weights(_queries(queries, group, heads), _keys(keys, group), group, softcap, sinks)
         _put(output.transpose(0, 1), group, torch.bmm(weights, _keys(values, group)), heads)
-    return output[None], query.new_empty(query.shape[1:3], dtype=torch.float32)
+        if total is not None:
+            _put(sums[..., None], group, total, heads)
+    return output[None], sums
 
 
 @_attend.register_fake  # type: ignore[untyped-decorator]
@@ -289,7 +308,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tenso
 @torch.library.custom_op("burnish::tree_attention_backward", mutates_args=())  # type: ignore[untyped-decorator]
 def _backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, sums: Tensor, segments: Tensor,
-    scale: float, window: int, softcap: float,
+    scale: float, window: int, softcap: float, sinks: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of query, key and value, shaped as they are; the weights are made again."""
     if native.fits(query, key, value):
@@ -302,7 +321,7 @@ def _backward(
     grad_value = torch.zeros(values.shape, dtype=torch.float32, device=value.device)
     for group in _plan(segments, window, query):
         taken, seen = _queries(queries, group, heads), _keys(keys, group)
-        weights, slope = _weights(taken, seen, group, softcap)
+        weights, slope, _ = _weights(taken, seen, group, softcap, sinks)
         outer = _queries(grads, group, heads)
         if group.real is not None:  # padding gives no gradient
             outer = (outer.view(heads, len(group.blocks), -1, group.queries.shape[1], outer.shape[-1]) * group.real
@@ -329,13 +348,24 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, segments, *settings = inputs
-    ctx.save_for_backward(query, key, value, *output, segments)
+    query, key, value, segments, *settings, sinks = inputs
+    ctx.save_for_backward(query, key, value, *output, segments, *([] if sinks is None else [sinks]))
     ctx.settings = settings
 
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
+    query, key, value, output, sums, segments, *rest = ctx.saved_tensors
+    (sinks,) = rest or [None]
+    grad = grad.contiguous()
+    slopes = _backward(grad, query, key, value, output, sums, segments, *ctx.settings, sinks)
+    return *slopes, None, None, None, None, None if sinks is None else _sinks_slope(sinks, grad, output, sums)
+
+
+def _sinks_slope(sinks: Tensor, grad: Tensor, output: Tensor, sums: Tensor) -> Tensor:
+    """The gradient of sinks (H,): as of any score its weight times what the upstream gradient makes of its value, which
+    is none, less what it makes of the output."""
+    given = (grad.float() * output.float()).sum(-1)[0].T  # (H, T)
+    return -((sinks.float()[:, None] - sums).exp() * given).sum(1).to(sinks.dtype)
 
 
 _attend.register_autograd(_differentiate, setup_context=_keep)
@@ -365,10 +395,10 @@ def masks_of(backbone: Any, segments: Tensor, total: int, device: torch.device) 
     return {window: _mask(segments, total, device, window) for window in windows}
 
 
-def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor | Masks, scale: float, window: int, softcap: float
-         ) -> Tensor:  # fmt: skip
+def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor | Masks, scale: float, window: int, softcap: float,
+         sinks: Tensor | None = None) -> Tensor:  # fmt: skip
     """The same as `tree_attention`, by flex attention, which compiles to one kernel on a GPU."""
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     kernel = flex_attention if torch.compiler.is_compiling() or not query.is_cuda else compiled(flex_attention)
     mask = _mask(segments, query.shape[2], query.device, window) if isinstance(segments, Tensor) else segments[window]
@@ -381,8 +411,14 @@ def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor | Masks, sc
     def bounded(score: Tensor, *_: Tensor) -> Tensor:
         return most * torch.tanh(score / most)
 
-    output = kernel(query, key, value, score_mod=None if most is None else bounded, scale=scale, block_mask=mask,
-                    enable_gqa=query.shape[1] != key.shape[1], kernel_options=KERNEL)  # fmt: skip
+    settings: dict[str, Any] = {"score_mod": None if most is None else bounded, "scale": scale, "block_mask": mask,
+                                "enable_gqa": query.shape[1] != key.shape[1], "kernel_options": KERNEL}  # fmt: skip
+    if sinks is None:
+        output = kernel(query, key, value, **settings)
+    else:
+        output, also = kernel(query, key, value, **settings, return_aux=AuxRequest(lse=True))
+        share = torch.sigmoid(also.lse - sinks.float()[None, :, None])[..., None]  # what the sink leaves for the keys
+        output = (output * share).to(output.dtype)
     return output[..., :width].transpose(1, 2).contiguous()
 
 
@@ -440,11 +476,12 @@ def windows_seen(backbone: Any) -> Iterator[set[int]]:
 
 def _forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, segments: Tensor | Masks,
-    scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None, **others: Any,
+    scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None,
+    s_aux: Tensor | None = None, **others: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """What transformers calls in every attention layer.
+    """What transformers calls in every attention layer; `s_aux` is what it calls sinks.
 
-    Raises TypeError where a family asks for more than is computed here: a mask of its own, sinks, biases.
+    Raises TypeError where a family asks for more than is computed here: a mask of its own, biases.
     """
     foreign = [name for name, held in {"attention_mask": attention_mask, **others}.items()
                if isinstance(held, Tensor) and name not in KNOWN_TENSORS]  # fmt: skip
@@ -453,7 +490,7 @@ def _forward(
     if _windows is not None:
         _windows.add(sliding_window or 0)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    settings = (segments, scale, sliding_window or 0, softcap or 0.0)
+    settings = (segments, scale, sliding_window or 0, softcap or 0.0, s_aux)
     if query.is_cuda:
         return flex(query, key, value, *settings), None
     return tree_attention(query, key, value, *settings), None

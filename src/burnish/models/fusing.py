@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear, silu
 
+from burnish.models.experts import experts_of
 from burnish.models.kernels import few_kernels
 from burnish.models.logprobs import backbone_of
 from burnish.models.native import layers
@@ -36,8 +37,10 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     """Replace what fits in a model's layers while this lasts. Weights, names and what is saved stay as they are."""
     found: list[tuple[Any, Callable[..., Tensor]]] = []
     norms: dict[type, tuple[float, bool] | None] = {}
+    experts: dict[type, bool] = {}
     for module in backbone_of(model).modules() if wanted else ():
         forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module) or _linear_of(module)
+        forward = forward or experts_of(module, experts)
         if forward is not None:
             found.append((module, forward))
     for module, forward in found:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
 from burnish.log import note
-from burnish.models.adapters import WORTH_SAYING
 from burnish.models.chat import ChatTemplate
 from burnish.models.locate import (
     ADAPTER,
@@ -26,6 +25,7 @@ from burnish.models.locate import (
     short,
     write_pedigree,
 )
+from burnish.models.targets import EXPERTS, WORTH_SAYING
 
 
 def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]:
@@ -192,12 +192,15 @@ class LanguageModel:
     @property
     def operations(self) -> int:
         """Of a training step for a token: 2 a weight forward, 2 for the hidden states backward, 2 for weights that
-        learn. Rows of an embedding are looked up, which is none."""
+        learn. Rows of an embedding are looked up, which is none; of experts those that a token goes through count."""
+        from burnish.models.experts import chosen_share
+
         embedding, head = self.model.get_input_embeddings().weight, self.model.get_output_embeddings()
         idle = 0 if head is not None and head.weight is embedding else _numbers(embedding)
-        every = sum(_numbers(weight) * (6 if weight.requires_grad else 4)
+        share = chosen_share(self.model)
+        every = sum(_numbers(weight) * (6 if weight.requires_grad else 4) * (share if EXPERTS in name else 1)
                     for name, weight in self.model.named_parameters() if "original_module" not in name)  # fmt: skip
-        return every - idle * (6 if embedding.requires_grad else 4)
+        return round(every) - idle * (6 if embedding.requires_grad else 4)
 
     def save(self, folder: Path, max_shard: str = "4GB") -> None:
         """Write safetensors, tokenizer, chat template and generation settings; of a PEFT model the adapter alone."""

@@ -265,20 +265,6 @@ def _weight_files(path: Path) -> list[Path]:
     return [one] if (one := path / "model.safetensors").is_file() else sorted(path.glob("*.safetensors"))
 
 
-def unknown_targets(ref: str | Path, targets: str | list[str]) -> list[str]:
-    """Those names of an adapter's targets that no matrix of a model has; none for a pattern, or a model that is not
-    here."""
-    try:
-        path = locate(ref).weights.path
-    except BurnishError:
-        return []
-    if path is None or isinstance(targets, str):
-        return []
-    names = {name.removesuffix(".weight") for file in path.glob("*.safetensors") for name in tensor_header(file)}
-    names.add("lm_head")  # tied to the embeddings, it is not in the files
-    return [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
-
-
 def tensor_header(file: Path) -> dict[str, Any]:
     """The names, dtypes and shapes in a safetensors file, without reading its data."""
     with file.open("rb") as stream:

@@ -17,8 +17,8 @@ from burnish.config import Config, Table
 from burnish.data.io import read_examples
 from burnish.errors import Problem, TrainingError
 from burnish.log import note
-from burnish.models.adapters import Lora
-from burnish.models.locate import size_of, unknown_targets
+from burnish.models.adapters import Lora, unfit
+from burnish.models.locate import size_of
 from burnish.objectives import OBJECTIVES
 from burnish.rewards import is_judged
 from burnish.steps.base import (
@@ -137,9 +137,8 @@ class Training(Step):
         """What would fail only when the steps before are done."""
         if self.lora and self.lora.quantize and find_spec("bitsandbytes") is None:
             yield Problem("QLoRA needs the package bitsandbytes", "lora.quantize", "pip install 'burnish[qlora]'")
-        if self.lora and (missing := unknown_targets(view.root(self.model), self.lora.targets)):
-            yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
-                          "`targets: all-linear` fits every architecture")  # fmt: skip
+        if self.lora:
+            yield from unfit(view.root(self.model), self.lora)
         if self.train.lora_b != 1 and not self.lora:
             yield Problem("`lora_b` is of an adapter, and all weights train here", "train.lora_b",
                           "leave it out, or train an adapter: lora: {rank: 16}")  # fmt: skip

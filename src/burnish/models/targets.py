@@ -1,0 +1,104 @@
+"""Which matrices an adapter is put on: linear layers by their names, and experts that a family holds as one tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from burnish.errors import BurnishError
+from burnish.log import note
+from burnish.models.locate import locate, tensor_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from burnish.models.locate import ModelSource
+
+WORTH_SAYING = 0.05
+"""Share of the weights that a setting leaves out, from which on it is said."""
+EXPERTS = ".experts."
+"""What stands in the names of experts' weights."""
+Targets = str | list[str]
+
+
+def split(model: Any, targets: Targets) -> tuple[Targets, list[str]]:
+    """Targets that are layers, and those that are tensors of experts; a name may be both, or neither: then a layer's.
+
+    Args:
+        model: whole, or its outline without weights.
+    """
+    if isinstance(targets, str):
+        return targets, []
+    layers = _last_parts(name for name, _ in model.named_modules())
+    tensors = _last_parts(name for name, weight in model.named_parameters() if weight.ndim == 3)
+    experts = [target for target in targets if target.rpartition(".")[2] in tensors - {"weight"}]
+    return [one for one in targets if one not in experts or one.rpartition(".")[2] in layers], experts
+
+
+def _last_parts(names: Any) -> set[str]:
+    return {name.rpartition(".")[2] for name in names}
+
+
+def unknown(ref: str | Path, targets: Targets) -> list[str]:
+    """Those of an adapter's targets that no matrix of a model has, in its files or when it is loaded; none for a
+    pattern, or a model that is not here."""
+    source = _here(ref)
+    if source is None or isinstance(targets, str):
+        return []
+    names = {*_names(source), "lm_head"}  # tied, it is not in the files
+    if (outline := outline_of_experts(ref)) is not None:
+        names |= {name for name, _ in outline.named_parameters()}
+    known = [f".{name.removesuffix('.weight')}" for name in names]
+    return [target for target in targets if not any(name.endswith(f".{target}") for name in known)]
+
+
+def outline_of_experts(ref: str | Path) -> Any:
+    """A model without weights where it is here and has experts, whose names in its files and when it is loaded differ;
+    None for others, and where it cannot be made."""
+    source = _here(ref)
+    if source is None or not any(EXPERTS in name for name in _names(source)):
+        return None
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trusted)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=source.trusted)
+    except Exception:  # loading it says what is wrong, better than this could
+        return None
+
+
+def _here(ref: str | Path) -> ModelSource | None:
+    """A model (of an adapter its base) whose files are on this machine."""
+    try:
+        source = locate(ref).weights
+    except BurnishError:
+        return None
+    return None if source.path is None else source
+
+
+def _names(source: ModelSource) -> list[str]:
+    """The names in a model's files."""
+    assert source.path is not None
+    return [name for file in source.path.glob("*.safetensors") for name in tensor_header(file)]
+
+
+def say_unreached(model: Any) -> None:
+    """Say how much of the layers has no adapter: experts that some families hold as one tensor, above all."""
+    from burnish.models.logprobs import backbone_of
+
+    backbone = backbone_of(model)
+    embedding = backbone.get_input_embeddings()
+    matrices = {
+        name: weight
+        for name, weight in backbone.named_parameters()
+        if weight.ndim > 1 and "lora_" not in name and weight is not getattr(embedding, "weight", None)
+    }
+    left = {name: weight.numel() for name, weight in matrices.items() if ".base_layer." not in name}
+    share = sum(left.values()) / max(1, sum(weight.numel() for weight in matrices.values()))
+    if share > WORTH_SAYING:
+        largest = max(left, key=left.__getitem__)
+        experts = sorted(_last_parts(name for name in left if matrices[name].ndim == 3) - {"weight"})
+        how = f"; name {', '.join(experts)} in `targets`, beside the layers, and experts have one" if experts else ""
+        note(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain linear"
+             f" layers{how}")  # fmt: skip

@@ -1,0 +1,165 @@
+"""Adapters on tensors of experts: what peft gives, forward and backward, and nothing of the tensor's size for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+import tiny
+from burnish.errors import ModelError
+from burnish.models.adapters import Lora, attach, fold, unfit
+from burnish.models.experts import _Adapter, _grouped, chosen_share
+from burnish.models.fusing import fused_layers
+from burnish.models.load import LanguageModel, load_model
+
+IDS = torch.arange(10, 50).view(2, 20)
+NAMES = ["q_proj", "up_proj", "gate_up_proj", "down_proj"]
+MIXTURES = pytest.mark.parametrize("kind", tiny.MIXTURES)
+
+
+def made(kind: str, folder: Path, dtype: str = "float32", rank: int = 3, **settings: Any) -> LanguageModel:
+    """A model whose adapter has learned something."""
+    base = load_model(tiny.tiny_model(kind, folder), dtype=dtype)
+    names = [name for name in NAMES if any(f".{name}" in found for found, _ in base.model.named_parameters())]
+    lm = attach(base, Lora(rank=rank, targets=names, **settings), seed=0)
+    torch.manual_seed(1)
+    for name, parameter in lm.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return lm
+
+
+def passed(lm: LanguageModel) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits and gradients of one pass."""
+    lm.model.zero_grad()
+    logits = lm.model(input_ids=IDS).logits
+    (logits.float().log_softmax(-1)[..., 3].sum() / 10).backward()
+    return logits.detach(), {name: value.grad.clone() for name, value in lm.model.named_parameters()
+                             if value.grad is not None}  # fmt: skip
+
+
+def test_rows_meet_the_matrix_of_their_expert() -> None:
+    x, weights = torch.zeros(3, 4), torch.zeros(3, 1, 4)  # rows of 16 bytes
+    x[:, :2] = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    weights[:, 0, :2] = torch.tensor([[1.0, 1.0], [0.0, 1.0], [2.0, 0.0]])
+    # One row for the first expert (1 + 2), none for the second, two for the third (2 x 3, 2 x 5)
+    assert _grouped(x, weights, torch.tensor([1, 1, 3], dtype=torch.int32)).tolist() == [[3.0], [6.0], [10.0]]
+
+
+def test_an_adapter_lies_as_peft_has_it() -> None:
+    down, up = nn.Linear(4, 4, bias=False), nn.Linear(4, 1, bias=False)  # two experts of rank two
+    with torch.no_grad():
+        down.weight.zero_()[:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])  # A: 1, 2 of the first; 3, 4 of the second
+        up.weight.copy_(torch.tensor([[10.0, 20.0, 100.0, 200.0]]))  # B: the first rank of both, then the second
+        given = _Adapter(down, up, 2, 0.5)(torch.ones(2, 4), torch.tensor([1, 2], dtype=torch.int32))
+    # 0.5 (1 x 10 + 2 x 100) and 0.5 (3 x 20 + 4 x 200)
+    assert given.tolist() == [[105.0], [430.0]]
+
+
+@MIXTURES
+def test_values_and_gradients_are_those_of_peft(kind: str, tmp_path: Path) -> None:
+    lm = made(kind, tmp_path)
+    logits, grads = passed(lm)
+    with fused_layers(lm.model):
+        assert any(name.endswith("experts") for name, module in lm.model.named_modules() if "forward" in vars(module))
+        fused_logits, fused_grads = passed(lm)
+    assert torch.allclose(fused_logits, logits, atol=1e-5)
+    assert fused_grads.keys() == grads.keys() and any("experts" in name for name in grads)
+    for name, grad in grads.items():
+        assert torch.allclose(fused_grads[name], grad, rtol=1e-4, atol=1e-4 * float(grad.abs().max())), name
+
+
+@MIXTURES
+def test_in_bfloat16_up_to_its_rounding(kind: str, tmp_path: Path) -> None:
+    """Most rows: near a tie, rounding sends a token to another expert."""
+    lm = made(kind, tmp_path, dtype="bfloat16", rank=8)
+    logits, _ = passed(lm)
+    with fused_layers(lm.model):
+        fused_logits, grads = passed(lm)
+    assert (fused_logits - logits).abs().flatten(0, 1).amax(-1).median() < 0.1
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+def test_nothing_of_the_tensors_size_is_kept(tmp_path: Path) -> None:
+    lm = made("qwen3_moe", tmp_path)
+    known = {value.untyped_storage().data_ptr() for value in lm.model.parameters()}
+    experts = 4 * 96 * 32 * 4  # bytes of gate_up_proj
+
+    def kept() -> int:
+        found: list[int] = []
+
+        def pack(value: torch.Tensor) -> torch.Tensor:
+            if value.untyped_storage().data_ptr() not in known:
+                found.append(value.untyped_storage().nbytes())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            _held = lm.model(input_ids=IDS[:1, :4]).logits
+        return max(found)
+
+    assert kept() == experts
+    with fused_layers(lm.model):
+        assert kept() < experts / 2
+
+
+@MIXTURES
+def test_what_is_saved_is_read_by_peft_and_folded(kind: str, tmp_path: Path) -> None:
+    lm = made(kind, tmp_path / "base")
+    expected, _ = passed(lm)
+    lm.save(tmp_path / "adapter")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    fold(lm).save(tmp_path / "folded")
+    with torch.no_grad():
+        found = PeftModel.from_pretrained(theirs, tmp_path / "adapter")(input_ids=IDS).logits
+        assert torch.allclose(found, expected, atol=1e-5)
+        again = load_model(tmp_path / "folded", dtype="float32").model(input_ids=IDS).logits
+        assert torch.allclose(again, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["gate_up_proj"]])
+@pytest.mark.parametrize("settings", [{"dropout": 0.1}, {"dora": True}, {"init": "pissa"}, {"init": "orthogonal"}])
+def test_settings_that_experts_cannot_have_are_known_without_weights(
+    settings: dict[str, Any], targets: str | list[str], tmp_path: Path
+) -> None:
+    folder = tiny.tiny_model("qwen3_moe", tmp_path)
+    lora = Lora(rank=2, targets=targets, **settings)
+    (problem,) = unfit(folder, lora)
+    assert "does not fit" in problem.what and "experts that are one tensor have no" in problem.hint
+    with pytest.raises(ModelError, match="does not fit"):
+        attach(load_model(folder, dtype="float32"), lora, seed=0)
+    assert not list(unfit(folder, Lora(rank=2, targets=["q_proj", "o_proj"], **settings)))
+
+
+def test_the_names_of_single_experts_do_too(tmp_path: Path) -> None:
+    """peft makes one of gate_proj and up_proj."""
+    folder = tiny.tiny_model("qwen3_moe", tmp_path)
+    lm = attach(load_model(folder, dtype="float32"), Lora(rank=2, targets=["q_proj", "gate_proj", "up_proj"]), seed=0)
+    assert any(name.endswith("mlp.experts.lora_A.default.weight") for name, _ in lm.model.named_parameters())
+    assert not list(unfit(folder, Lora(targets=["gate_proj", "up_proj"])))
+    (problem,) = unfit(folder, Lora(targets=["up_proj"]))
+    assert "without also targeting gate_proj" in problem.what
+
+
+def test_of_experts_those_that_a_token_goes_through_are_counted(tmp_path: Path) -> None:
+    lm = load_model(tiny.tiny_model("qwen3_moe", tmp_path), dtype="float32")
+    assert chosen_share(lm.model) == 0.5  # two of four
+    # In each of two layers 32 x (32 + 16 + 16 + 32) + 8 + 8 + 32 + 32 of attention and norms, a router 4 x 32 and half
+    # of 4 x 3 x 32 x 48; then a norm and a head of its own
+    numbers = 2 * (32 * 96 + 80 + 128 + 2 * 3 * 32 * 48) + 32 + len(lm.tokenizer) * 32
+    assert lm.operations == 6 * numbers
+    assert chosen_share(load_model(tiny.tiny_model("llama", tmp_path / "dense")).model) == 1
+
+
+def test_experts_in_modules_of_their_own_are_counted_too(tmp_path: Path) -> None:
+    model = load_model(tiny.tiny_model("qwen3_moe", tmp_path), dtype="float32").model
+    model.model.layers[0].mlp.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(8))
+    model.model.layers[1].mlp.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(8))
+    assert re.search(r"experts\.7\.weight", " ".join(name for name, _ in model.named_parameters()))
+    assert chosen_share(model) == 0.25

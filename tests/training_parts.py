@@ -24,7 +24,9 @@ TEXTS = ["the quick brown fox", "What is 17 plus 25?", "A b c d e f g", "lazy do
 
 
 def weights(lm: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
+    """All of a model's, those of experts as four bits hold them."""
+    named = lm.model.named_parameters()
+    return {name: getattr(parameter, "packed", parameter).detach().clone() for name, parameter in named}
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

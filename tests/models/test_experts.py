@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora, attach, fold, unfit
-from burnish.models.experts import _Adapter, _grouped, chosen_share
+from burnish.models.experts import _Adapter, _grouped, chosen_share, stored
 from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel, load_model
 
@@ -87,26 +88,30 @@ def test_in_bfloat16_up_to_its_rounding(kind: str, tmp_path: Path) -> None:
     assert all(grad.isfinite().all() for grad in grads.values())
 
 
+def largest_kept(lm: LanguageModel) -> int:
+    """Bytes of the largest tensor that autograd keeps of a pass, beside the weights."""
+    known = {value.untyped_storage().data_ptr() for value in lm.model.parameters()}
+    found: list[int] = []
+
+    def pack(value: torch.Tensor) -> torch.Tensor:
+        if value.untyped_storage().data_ptr() not in known:
+            found.append(value.untyped_storage().nbytes())
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        _held = lm.model(input_ids=IDS[:1, :4]).logits
+    return max(found)
+
+
+BYTES = 4 * 96 * 32 * 4
+"""Of the tiny model's gate_up_proj."""
+
+
 def test_nothing_of_the_tensors_size_is_kept(tmp_path: Path) -> None:
     lm = made("qwen3_moe", tmp_path)
-    known = {value.untyped_storage().data_ptr() for value in lm.model.parameters()}
-    experts = 4 * 96 * 32 * 4  # bytes of gate_up_proj
-
-    def kept() -> int:
-        found: list[int] = []
-
-        def pack(value: torch.Tensor) -> torch.Tensor:
-            if value.untyped_storage().data_ptr() not in known:
-                found.append(value.untyped_storage().nbytes())
-            return value
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-            _held = lm.model(input_ids=IDS[:1, :4]).logits
-        return max(found)
-
-    assert kept() == experts
+    assert largest_kept(lm) == BYTES
     with fused_layers(lm.model):
-        assert kept() < experts / 2
+        assert largest_kept(lm) < BYTES / 2
 
 
 @MIXTURES
@@ -163,3 +168,98 @@ def test_experts_in_modules_of_their_own_are_counted_too(tmp_path: Path) -> None
     model.model.layers[1].mlp.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(8))
     assert re.search(r"experts\.7\.weight", " ".join(name for name, _ in model.named_parameters()))
     assert chosen_share(model) == 0.25
+
+
+# ---------------------------------------------------------------------------------------------------------- four bits
+
+QUANTIZED = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+
+
+def dequantized(lm: LanguageModel, folder: Path) -> Any:
+    """The model of a folder with the weights that another one holds in four bits."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    plain = load_model(folder, dtype=lm.dtype).model
+    named = dict(lm.model.named_parameters())
+    for name, weight in plain.named_parameters():
+        held = named[name]
+        if hasattr(held, "quant_state"):
+            packed = getattr(held, "packed", held)
+            weight.data.copy_(dequantize_4bit(packed.data, held.quant_state))
+    return plain
+
+
+@QUANTIZED
+@MIXTURES
+def test_four_bits_compute_as_the_weights_that_they_stand_for(kind: str, tmp_path: Path) -> None:
+    folder = tiny.tiny_model(kind, tmp_path)
+    lm = load_model(folder, dtype="float32", quantize=True)
+    plain = dequantized(lm, folder)
+    held = [name for name, weight in lm.model.named_parameters() if hasattr(weight, "packed")]
+    assert held and all("experts" in name for name in held)
+    with torch.no_grad():
+        assert torch.allclose(lm.model(input_ids=IDS).logits, plain(input_ids=IDS).logits, atol=1e-4)
+    assert lm.parameters == sum(weight.numel() for weight in plain.parameters())
+
+
+@QUANTIZED
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss"])
+def test_adapters_on_four_bits_have_the_gradients_of_whole_weights(kind: str, tmp_path: Path) -> None:
+    folder = tiny.tiny_model(kind, tmp_path)
+    quantized = load_model(folder, dtype="float32", quantize=True)
+    lora = Lora(rank=4, targets=["q_proj", "gate_up_proj", "down_proj"])
+    whole = LanguageModel(dequantized(quantized, folder), quantized.tokenizer, quantized.source, "cpu", "float32")
+    found = []
+    for lm in (attach(quantized, lora, seed=0), attach(whole, lora, seed=0)):
+        torch.manual_seed(1)
+        for name, parameter in lm.model.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        found += [passed(lm)]
+        with fused_layers(lm.model):
+            found += [passed(lm)]
+    *others, (logits, grads) = found
+    for other, slopes in others:
+        assert torch.allclose(other, logits, atol=1e-4)
+        assert slopes.keys() == grads.keys()
+        for name, grad in grads.items():
+            assert torch.allclose(slopes[name], grad, rtol=1e-3, atol=1e-3 * float(grad.abs().max())), name
+
+
+@QUANTIZED
+def test_of_four_bits_nothing_is_kept_whole(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("qwen3_moe", tmp_path)
+    lm = attach(load_model(folder, dtype="float32", quantize=True), Lora(rank=4, targets=["q_proj"]), seed=0)
+    assert largest_kept(lm) < BYTES / 2
+    packed = sum(weight.packed.nbytes for weight in lm.model.parameters() if hasattr(weight, "packed"))
+    assert packed == 2 * 4 * (96 * 32 + 32 * 48) / 2  # in two layers four experts, half a byte a number
+
+
+@QUANTIZED
+def test_an_adapter_on_four_bits_is_trained_on(tmp_path: Path) -> None:
+    lora = Lora(rank=4, targets=["q_proj", "gate_up_proj", "down_proj"])
+    lm = attach(load_model(tiny.tiny_model("gpt_oss", tmp_path / "base"), dtype="float32", quantize=True), lora, seed=0)
+    torch.manual_seed(1)
+    for name, parameter in lm.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    lm.save(tmp_path / "adapter")
+    again = load_model(tmp_path / "adapter", dtype="float32", quantize=True, train_adapter=True)
+    (logits, grads), (others, slopes) = passed(lm), passed(again)
+    assert torch.equal(others, logits)
+    assert sum("experts" in name for name in slopes) == sum("experts" in name for name in grads) == 8
+    with lm.model.disable_adapter(), torch.no_grad():
+        assert not torch.allclose(lm.model(input_ids=IDS).logits, logits, atol=1e-2)
+
+
+@QUANTIZED
+def test_what_four_bits_hold_are_codes_and_constants(tmp_path: Path) -> None:
+    lm = load_model(tiny.tiny_model("qwen3_moe", tmp_path, hidden_size=64), dtype="float32", quantize=True)
+    named = dict(lm.model.named_parameters())
+    experts, layer = named["model.layers.0.mlp.experts.down_proj"], named["model.layers.0.self_attn.q_proj.weight"]
+    for weight in (experts, layer):
+        codes, *constants = stored(weight)
+        # Twice as many numbers as bytes; one constant of a byte for each 64 of them
+        assert codes.dtype == torch.uint8 and codes.numel() == (4 * 64 * 48 if weight is experts else 32 * 64) / 2
+        assert constants[0].dtype == torch.uint8 and constants[0].numel() == 2 * codes.numel() / 64
+    assert stored(named["model.norm.weight"]) == [named["model.norm.weight"]]

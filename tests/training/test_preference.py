@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 import tiny
 from burnish.errors import TrainingError
@@ -107,6 +108,19 @@ def test_other_losses_epochs_and_seeds_use_a_reference_again_and_other_models_do
         pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64), 0),  # sums in another order
     ]
     assert len({first.id, *(one.id for one in others)}) == 4
+
+
+def test_experts_in_four_bits_are_part_of_a_references_hash(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = tiny.tiny_model("qwen3_moe", tmp_path / "model")
+    names = set()
+    for scale in (1.0, 1.0, 1.5):  # the same codes, and in the last run other constants
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        model.model.layers[1].mlp.experts.down_proj.data *= scale
+        model.save_pretrained(folder)
+        lm = load_model(folder, dtype="float32", quantize=True)
+        names.add(pair_reference(lm, pairs(lm), tmp_path / "out", Optimization(), 0).id)
+    assert len(names) == 2
 
 
 def test_a_reference_is_of_the_rows_that_training_draws(llama: Path, tmp_path: Path) -> None:

@@ -322,9 +322,10 @@ def test_every_kind_of_adapter_learns_and_is_read_by_peft(lora: Lora, llama: Pat
     assert not torch.allclose(theirs, before, atol=0.1)
 
 
-def test_on_four_bits_the_adapter_alone_learns_and_a_killed_run_resumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
+def test_on_four_bits_the_adapter_alone_learns_and_a_killed_run_resumes(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    folder = tiny.tiny_model("llama", tmp_path / "model", hidden_size=64)
+    folder = tiny.tiny_model(kind, tmp_path / "model", hidden_size=64)
     lora = Lora(rank=4, quantize=True)
 
     def train(run: RunOptions) -> LanguageModel:

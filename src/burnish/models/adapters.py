@@ -88,9 +88,12 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
         return lm
     import torch
 
+    from burnish.models.experts import follow_adapters
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, settings = _wrapped(lm.model, lora, scores=lm.gives == "scores")
+    follow_adapters(model)
     if lora.targets == "all-linear":
         targets.say_unreached(model)
     found = replace(lm, model=model)

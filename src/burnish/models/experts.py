@@ -3,6 +3,9 @@
 peft adds s B A to the tensor before every pass. Autograd then keeps that sum, so all experts once more for every layer,
 and makes the gradient of every expert's whole matrix to take the adapter's from it. Here an adapter has products of its
 own, grouped by expert as the experts' are, and nothing of the tensor's size is made.
+
+Such tensors are no layers, which bitsandbytes holds in four bits by itself. `hold_in_four_bits` does it for them: each
+layer's are whole only while it computes, forward and backward.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ CHOSEN = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_top_k")
 """What configurations call the number of experts that a token goes through."""
 ALIGNED = 8
 """Ranks are filled up to a multiple of it: a GPU's grouped products want rows that begin at multiples of 16 bytes."""
+TENSORS = ("gate_up_proj", "up_proj", "down_proj")
+"""What families call the tensors of their experts."""
 ROUNDING = 0.02
 """Of the largest result, by which two ways to the same one may differ in bfloat16."""
 
@@ -63,23 +68,64 @@ def experts_of(module: Any, known: dict[type, bool]) -> Callable[..., Tensor] | 
     Args:
         known: which kinds of experts compute what is computed here; those not met before are tried.
     """
-    if not hasattr(module, "parameter_name"):
+    if not _is_wrapper(module):
         return None
-    experts, adapters = module, {}
-    while hasattr(experts, "parameter_name"):  # one wrapper for each tensor, around each other
-        active = [name for name in experts.active_adapters if name in experts.lora_A]
-        if experts.merged or experts.disable_adapters or len(active) != 1:
-            return None
-        (name,) = active
-        parts = (experts.lora_A[name], experts.lora_B[name], experts.num_experts, experts.scaling[name])
-        adapters[experts.parameter_name] = _Adapter(*parts)
-        experts = experts.base_layer
-    names = {"gate_up_proj" if getattr(experts, "has_gate", True) else "up_proj", "down_proj"}
-    if not set(adapters) <= names:
-        return None
+    experts, adapters = _unwrapped(module)
+    return partial(_forward, experts, adapters) if adapters and _fits(experts, known) else None
+
+
+def _is_wrapper(module: Any) -> bool:
+    """Whether peft put it around a module for one of its tensors; there is one for each, around each other."""
+    return hasattr(module, "parameter_name")
+
+
+def _unwrapped(module: Any) -> tuple[Any, dict[str, _Adapter]]:
+    """What wrappers are around, and the adapters that act now, by the tensor's name."""
+    adapters = {}
+    while _is_wrapper(module):
+        for name in () if module.disable_adapters or module.merged else module.active_adapters:
+            if name in module.lora_A:
+                parts = (module.lora_A[name], module.lora_B[name], module.num_experts, module.scaling[name])
+                adapters[module.parameter_name] = _Adapter(*parts)
+        module = module.base_layer
+    return module, adapters
+
+
+def _fits(experts: Any, known: dict[type, bool]) -> bool:
     if type(experts) not in known:
         known[type(experts)] = _computes_the_same(experts)
-    return partial(_forward, experts, adapters) if known[type(experts)] else None
+    return known[type(experts)]
+
+
+def hold_in_four_bits(model: Any) -> None:
+    """Hold the tensors of experts in NF4, with constants that are quantised themselves (arXiv:2305.14314)."""
+    from bitsandbytes.functional import quantize_4bit
+
+    known: dict[type, bool] = {}
+    for module in model.modules():
+        names = [name for name in TENSORS if getattr(getattr(module, name, None), "ndim", 0) == 3]
+        if not names or not _fits(module, known):
+            continue
+        for name in names:
+            weight = getattr(module, name)
+            packed, state = quantize_4bit(weight.detach(), quant_type="nf4", compress_statistics=True)
+            # In its place stands what has its shape, takes no memory, and spoils a result that anyone makes of it.
+            empty = torch.nn.Parameter(weight.new_full((1, 1, 1), torch.nan).expand(weight.shape), requires_grad=False)
+            empty.packed, empty.quant_state = packed, state
+            setattr(module, name, empty)
+        module.forward = partial(_forward, module, {})
+    follow_adapters(model)
+
+
+def follow_adapters(model: Any) -> None:
+    """Let experts that are held in four bits compute with the adapters around them, which peft would add to them."""
+    for module in model.modules():
+        if _is_wrapper(module) and "forward" in vars(_unwrapped(module)[0]):
+            module.forward = partial(_as_adapted, module)
+
+
+def _as_adapted(module: Any, *given: Tensor) -> Tensor:
+    return _forward(*_unwrapped(module), *given)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -110,7 +156,10 @@ def _forward(experts: Any, adapters: dict[str, _Adapter], hidden: Tensor, index:
 
     def product(x: Tensor, name: str) -> Tensor:
         weight = getattr(experts, name)
-        y = _grouped(x, weight.transpose(1, 2) if experts.is_transposed else weight, ends)
+        if hasattr(weight, "packed"):
+            y = _Packed.apply(x, weight, ends, experts.is_transposed)
+        else:
+            y = _grouped(x, weight.transpose(1, 2) if experts.is_transposed else weight, ends)
         if experts.has_bias:
             y = y + getattr(experts, f"{name}_bias")[chosen]
         return y + adapters[name](x, ends) if name in adapters else y
@@ -130,3 +179,32 @@ def _grouped(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     `ends` (E,) is where each expert's rows end."""
     found: Tensor = grouped_mm(x, weights.transpose(1, 2), offs=ends)
     return found
+
+
+def stored(weight: Any) -> list[Tensor]:
+    """What a weight is held as: itself, or in four bits its codes and their constants."""
+    if not hasattr(weight, "quant_state"):
+        return [weight]
+    constants = [value for _, value in sorted(weight.quant_state.as_dict().items()) if isinstance(value, Tensor)]
+    return [getattr(weight, "packed", weight), *constants]
+
+
+class _Packed(torch.autograd.Function):  # type: ignore[misc]
+    """y = x W' of each row's expert, with W in four bits and frozen; dx = dy W. Nothing is kept of either."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, ends: Tensor, transposed: bool) -> Tensor:
+        ctx.weight, ctx.ends, ctx.transposed = weight, ends, transposed
+        return _grouped(x, _unpacked(weight, transposed), ends)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _grouped(grads[0], _unpacked(ctx.weight, not ctx.transposed), ctx.ends), None, None, None
+
+
+def _unpacked(weight: Any, transposed: bool) -> Tensor:
+    """A tensor of experts (E, O, I) out of four bits, in which it may lie as (E, I, O)."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    found: Tensor = dequantize_4bit(weight.packed, weight.quant_state)
+    return found.transpose(1, 2) if transposed else found

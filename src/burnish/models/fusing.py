@@ -39,6 +39,8 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     norms: dict[type, tuple[float, bool] | None] = {}
     experts: dict[type, bool] = {}
     for module in backbone_of(model).modules() if wanted else ():
+        if "forward" in vars(module):  # experts that are held in four bits
+            continue
         forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module) or _linear_of(module)
         forward = forward or experts_of(module, experts)
         if forward is not None:

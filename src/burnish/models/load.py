@@ -238,7 +238,7 @@ def _say_once(text: str) -> None:
 
 def _numbers(weight: Any) -> int:
     """How many numbers a tensor holds, of which two may be in a byte (four bits)."""
-    return int(weight.numel()) * (2 if hasattr(weight, "quant_state") else 1)
+    return int(weight.numel()) * (1 if weight.is_floating_point() else 2)
 
 
 def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", train_adapter: bool = False,
@@ -256,6 +256,7 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
 
     import transformers
 
+    from burnish.models.experts import hold_in_four_bits
     from burnish.models.widened import widen_products
 
     _quieten()
@@ -297,6 +298,8 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
             model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
                                               autocast_adapter_dtype=False)  # fmt: skip
             _refuse_outside_layers(model, source)
+        if quantize:
+            hold_in_four_bits(model)
     except ModelError:
         raise
     except Exception as error:

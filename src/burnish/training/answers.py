@@ -19,6 +19,7 @@ from burnish.code import version
 from burnish.errors import TrainingError
 from burnish.log import note, ticker
 from burnish.models.chat import Rendered
+from burnish.models.experts import stored
 from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
@@ -114,7 +115,8 @@ def reference_id(lm: LanguageModel, sides: Sides, optimization: Optimization) ->
     hasher = hashlib.blake2b(digest_size=16)
     for name, value in [*lm.model.named_parameters(), *lm.model.named_buffers()]:
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        for part in stored(value):
+            hasher.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     for side, rows in sides.items():
         for row in rows:
             hasher.update(f"{side} {len(row.ids)}\0".encode())

@@ -35,3 +35,9 @@ def test_short_work_says_nothing_and_work_without_an_end_says_no_time(
         now += 40.0
         tick.advance(4000)
     assert capsys.readouterr().err == "reading: 4,000 rows, 100 rows/s\n"
+
+
+def test_what_a_process_would_repeat_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("one thing here", "another here", "one thing here"):
+        log.note_once(text)
+    assert capsys.readouterr().err.splitlines() == ["one thing here", "another here"]

@@ -39,6 +39,12 @@ def note(text: str) -> None:
         listen(text)
 
 
+@cache
+def note_once(text: str) -> None:
+    """Say a line that a process would repeat."""
+    note(text)
+
+
 @contextmanager
 def listening(listen: Callable[[str], None]) -> Iterator[None]:
     """Also pass every note to `listen` while the context is open."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from burnish import hardware
 from burnish.errors import BurnishError, ModelError, Problem
-from burnish.log import note
+from burnish.log import note_once
 from burnish.models.chat import ChatTemplate
 from burnish.models.locate import (
     ADAPTER,
@@ -165,7 +165,7 @@ class LanguageModel:
             refuse_other_logits(self.model)
         reason = why_not(self.model)
         if reason:
-            _say_once(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
+            note_once(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
         return not reason
 
     @property
@@ -229,11 +229,6 @@ class LanguageModel:
         every = get_peft_model_state_dict(self.model)
         whole = {name: value.clone() for name, value in every.items() if "lora_" not in name}  # two may be one
         save_file({**whole, **held}, path, metadata={"format": "pt"})
-
-
-@cache
-def _say_once(text: str) -> None:
-    note(text)
 
 
 def _numbers(weight: Any) -> int:
@@ -326,16 +321,17 @@ def _refuse_outside_layers(model: Any, source: ModelSource) -> None:
 
 
 def _say_whole(model: Any) -> None:
-    """Say how much of a model was not quantised: experts that a family holds as one tensor, above all."""
+    """Say how much of a model was not quantised: what is neither a linear layer nor a known form of experts."""
     parts = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part]
     known = {id(weight) for weight in parts}
     left = {name: weight.numel() for name, weight in model.named_parameters()
-            if weight.ndim > 1 and not hasattr(weight, "quant_state") and id(weight) not in known}  # fmt: skip
+            if weight.ndim > 1 and not hasattr(weight, "quant_state") and id(weight) not in known
+            and "lora_" not in name}  # fmt: skip
     share = sum(left.values()) / sum(map(_numbers, model.parameters()))
     if share > WORTH_SAYING:
         largest = max(left, key=left.__getitem__)
-        note(f"{share:.0%} of the weights are not quantised, such as {largest}: bitsandbytes takes plain linear layers"
-             " alone")  # fmt: skip
+        note_once(f"{share:.0%} of the weights are not quantised, such as {largest}: bitsandbytes takes plain linear"
+                  " layers alone")  # fmt: skip
 
 
 def gives_scores(source: ModelSource) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import BurnishError
-from burnish.log import note
+from burnish.log import note_once
 from burnish.models.locate import locate, tensor_header
 
 if TYPE_CHECKING:
@@ -100,5 +100,5 @@ def say_unreached(model: Any) -> None:
         largest = max(left, key=left.__getitem__)
         experts = sorted(_last_parts(name for name in left if matrices[name].ndim == 3) - {"weight"})
         how = f"; name {', '.join(experts)} in `targets`, beside the layers, and experts have one" if experts else ""
-        note(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain linear"
-             f" layers{how}")  # fmt: skip
+        note_once(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain"
+                  f" linear layers{how}")  # fmt: skip

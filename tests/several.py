@@ -35,14 +35,16 @@ TRAINED, FAILED = "trained.safetensors", "error.txt"
 
 def train(
     folder: Path, *, model: str, kind: str = "sft", dtype: str = "float32", shard: bool = False,
-    die_at: int | None = None,
+    die_at: int | None = None, quantize: bool = False,
 ) -> None:  # fmt: skip
-    """Six steps of several micro-batches, so that two processes have some each. The leader keeps the trained weights.
+    """Six steps of several micro-batches, so that two processes have some each. The leader keeps the trained weights,
+    with `quantize` those of an adapter on four bits.
 
     Raises Killed after step `die_at`.
     """
     settings = Optimization(learning_rate=1e-2, batch_size=4, epochs=2, micro_tokens=64, shard=shard)
-    lm = trained(load_model(model, dtype=dtype), kind, settings, options(folder, die_at))
+    lm = load_model(model, dtype=dtype, quantize=quantize)
+    lm = trained(attach(lm, Lora(rank=4), 0) if quantize else lm, kind, settings, options(folder, die_at))
     if parallel.leads():
         learned = {name: value.detach().clone() for name, value in lm.model.named_parameters() if value.requires_grad}
         save_file(learned, folder / TRAINED)

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.xdist_group("two processes")  # in one worker, which st
 KINDS = ["sft", "dpo", "kto"]
 WAYS = pytest.mark.parametrize("shard", [False, True], ids=["gradients summed", "weights split"])
 ROUGH = {"model": "untied", "dtype": "bfloat16", "shard": True}
+FOUR_BITS = {"model": "experts", "quantize": True}
 DIES_AT = 2
 
 
@@ -36,6 +37,7 @@ def runs_of_two() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{kind} {shard}", {"model": "tied", "kind": kind, "shard": shard}
         yield f"two then one {shard}", {"model": "untied", "shard": shard, "die_at": DIES_AT}
         yield f"one then two {shard}", {"model": "untied", "shard": shard}
+    yield "four bits", {**FOUR_BITS, "shard": True}
     yield "rough", ROUGH
     yield "rough killed", {**ROUGH, "die_at": DIES_AT}
     yield "rough killed", ROUGH
@@ -44,8 +46,9 @@ def runs_of_two() -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
-    return {name: str(tiny.tiny_model("llama", folder / name, tie_word_embeddings=name == "tied"))
-            for name in ("tied", "untied")}  # fmt: skip
+    kinds = {"tied": "llama", "untied": "llama", "experts": "qwen3_moe"}
+    return {name: str(tiny.tiny_model(kind, folder / name, tie_word_embeddings=name == "tied"))
+            for name, kind in kinds.items()}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +65,9 @@ def alone(models: dict[str, str], one_thread: None, tmp_path_factory: pytest.Tem
     """The folder of a run in this process, done once."""
 
     @cache
-    def run(model: str, kind: str = "sft") -> Path:
+    def run(model: str, kind: str = "sft", quantize: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("alone")
-        several.train(folder, model=models[model], kind=kind)
+        several.train(folder, model=models[model], kind=kind, quantize=quantize)
         return folder
 
     return run
@@ -103,6 +106,12 @@ def assert_the_same_run(found: Path, expected: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one(kind: str, shard: bool, both: Path, alone: Callable[..., Path]) -> None:
     assert_the_same_run(both / f"{kind} {shard}", alone("tied", kind))
+
+
+@pytest.mark.slow
+def test_experts_in_four_bits_stay_whole_beside_what_is_split(both: Path, alone: Callable[..., Path]) -> None:
+    pytest.importorskip("bitsandbytes")
+    assert_the_same_run(both / "four bits", alone(**FOUR_BITS))
 
 
 @pytest.mark.slow

@@ -79,14 +79,18 @@ def _is_wrapper(module: Any) -> bool:
     return hasattr(module, "parameter_name")
 
 
-def _unwrapped(module: Any) -> tuple[Any, dict[str, _Adapter]]:
-    """What wrappers are around, and the adapters that act now, by the tensor's name."""
-    adapters = {}
+Adapters = dict[str, list[_Adapter]]
+"""By the name of the tensor they are on."""
+
+
+def _unwrapped(module: Any) -> tuple[Any, Adapters]:
+    """What wrappers are around, and the adapters that act now."""
+    adapters: Adapters = {}
     while _is_wrapper(module):
         for name in () if module.disable_adapters or module.merged else module.active_adapters:
             if name in module.lora_A:
                 parts = (module.lora_A[name], module.lora_B[name], module.num_experts, module.scaling[name])
-                adapters[module.parameter_name] = _Adapter(*parts)
+                adapters.setdefault(module.parameter_name, []).append(_Adapter(*parts))
         module = module.base_layer
     return module, adapters
 
@@ -148,11 +152,12 @@ def _computes_the_same(experts: Any) -> bool:
     return bool(apart <= ROUNDING * expected.abs().max())
 
 
-def _forward(experts: Any, adapters: dict[str, _Adapter], hidden: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+def _forward(experts: Any, adapters: Adapters, hidden: Tensor, index: Tensor, shares: Tensor) -> Tensor:
     """What experts give (N, H) for states (N, H), from the chosen experts of each (N, K) and their shares (N, K)."""
     chosen, order = index.flatten().sort(stable=True)
     x = hidden[order // index.shape[1]]  # (N K, H), expert after expert
-    ends = torch.bincount(chosen, minlength=len(experts.down_proj)).cumsum(0).to(torch.int32)
+    every = torch.arange(len(experts.down_proj), device=chosen.device)
+    ends = torch.searchsorted(chosen, every, right=True, out_int32=True)
 
     def product(x: Tensor, name: str) -> Tensor:
         weight = getattr(experts, name)
@@ -162,7 +167,7 @@ def _forward(experts: Any, adapters: dict[str, _Adapter], hidden: Tensor, index:
             y = _grouped(x, weight.transpose(1, 2) if experts.is_transposed else weight, ends)
         if experts.has_bias:
             y = y + getattr(experts, f"{name}_bias")[chosen]
-        return y + adapters[name](x, ends) if name in adapters else y
+        return sum((adapter(x, ends) for adapter in adapters.get(name, ())), y)
 
     gated = experts.has_gate
     inner = experts._apply_gate(product(x, "gate_up_proj")) if gated else experts.act_fn(product(x, "up_proj"))

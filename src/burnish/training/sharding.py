@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from burnish import parallel
+from burnish.log import note_once
 
 if TYPE_CHECKING:
     import torch
@@ -132,8 +133,11 @@ def sharded(model: Any, wanted: bool) -> Iterator[bool]:
 
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     blocks = [*layers_of(model), model]
+    in_four_bits = {weight for weight in model.parameters() if hasattr(weight, "packed")}
+    if in_four_bits:
+        note_once("experts that are one tensor in four bits stay whole in every process")
     for block in blocks:
-        fully_shard(block, mp_policy=policy)
+        fully_shard(block, mp_policy=policy, ignored_params=in_four_bits)
         block.set_gradient_divide_factor(1.0)  # a step's loss is divided by its count already
         block.set_force_sum_reduction_for_comms(True)
     setattr(model, APPLY, types.MethodType(_apply, model))
@@ -158,6 +162,8 @@ def _make_whole(model: Any) -> None:
     made: dict[int, torch.nn.Parameter] = {}  # tied weights stay one
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
+            if hasattr(parameter, "packed"):
+                continue
             if id(parameter) not in made:
                 full = whole(parameter.detach())
                 full = full.cpu() if parallel.leads() else full.new_empty(0)

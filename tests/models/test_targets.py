@@ -9,7 +9,7 @@ import pytest
 import tiny
 from burnish.models.adapters import Lora, attach
 from burnish.models.load import load_model
-from burnish.models.targets import split, unknown
+from burnish.models.targets import outline_of_experts, split, unknown
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def test_experts_may_be_called_as_in_their_files_or_as_they_are_loaded(tmp_path:
     """The files have a matrix for each: experts.0.gate_proj.weight."""
     folder = tiny.tiny_model("qwen3_moe", tmp_path)
     asked = ["q_proj", "lm_head", "experts.gate_up_proj", "down_proj", "gate_proj"]
-    assert unknown(folder, [*asked, "gate_down_proj"]) == ["gate_down_proj"]
+    assert unknown(folder, [*asked, "gate_down_proj"], outline_of_experts(folder)) == ["gate_down_proj"]
     (folder / "config.json").write_text('{"model_type": "nothing we know"}')
-    assert unknown(folder, asked) == ["experts.gate_up_proj"]
+    assert outline_of_experts(folder) is None and unknown(folder, asked) == ["experts.gate_up_proj"]
 
 
 def test_a_name_may_be_of_layers_and_of_experts(tmp_path: Path) -> None:

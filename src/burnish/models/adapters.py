@@ -64,10 +64,13 @@ class Lora(Config):
 
 def unfit(ref: str | Path, lora: Lora) -> Iterator[Problem]:
     """Why an adapter does not fit a model, as far as it is known without the weights."""
-    if missing := targets.unknown(ref, lora.targets):
+    if lora.targets == "all-linear" and not (lora.dropout or lora.dora or lora.init != "zero"):
+        return
+    outline = targets.outline_of_experts(ref)
+    if missing := targets.unknown(ref, lora.targets, outline):
         yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
                       "`targets: all-linear` fits most families")  # fmt: skip
-    elif (outline := targets.outline_of_experts(ref)) is not None:
+    elif outline is not None:
         if lora.init == "pissa":  # has no singular values without weights, and fits what an orthogonal start fits
             lora = lora.model_copy(update={"init": "orthogonal", "rank": 2})
         try:

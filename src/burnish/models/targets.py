@@ -38,14 +38,14 @@ def _last_parts(names: Any) -> set[str]:
     return {name.rpartition(".")[2] for name in names}
 
 
-def unknown(ref: str | Path, targets: Targets) -> list[str]:
-    """Those of an adapter's targets that no matrix of a model has, in its files or when it is loaded; none for a
-    pattern, or a model that is not here."""
+def unknown(ref: str | Path, targets: Targets, outline: Any = None) -> list[str]:
+    """Those of an adapter's targets that no matrix of a model has, in its files or in its outline; none for a pattern,
+    or a model that is not here."""
     source = _here(ref)
     if source is None or isinstance(targets, str):
         return []
     names = {*_names(source), "lm_head"}  # tied, it is not in the files
-    if (outline := outline_of_experts(ref)) is not None:
+    if outline is not None:
         names |= {name for name, _ in outline.named_parameters()}
     known = [f".{name.removesuffix('.weight')}" for name in names]
     return [target for target in targets if not any(name.endswith(f".{target}") for name in known)]

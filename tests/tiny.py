@@ -11,7 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
+    Glm4MoeConfig,
     GptOssConfig,
+    GraniteMoeConfig,
     Lfm2Config,
     LlamaConfig,
     MistralConfig,
@@ -45,7 +47,13 @@ MIXTURES: dict[str, tuple[type, dict[str, Any]]] = {
                                      "topk_group": 1, "mlp_hidden_act": "silu"}),
 }  # fmt: skip
 """Families that hold their experts as one tensor: gated; transposed and with biases; without gates."""
-CONFIGS |= MIXTURES
+OTHERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "granitemoe": (GraniteMoeConfig, {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "glm4_moe": (Glm4MoeConfig, {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+                                 "head_dim": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}),
+}  # fmt: skip
+"""Whose files hold experts as one tensor of another name; with a dense layer and shared experts."""
+CONFIGS |= MIXTURES | OTHERS
 MORE = [*KINDS, "qwen3_moe", "gpt_oss"]
 """With experts, whose adapters peft puts on by itself and not; and with attention sinks."""
 
@@ -78,7 +86,7 @@ TEMPLATES = {
     "gemma3": GEMMA,
     "mistral": CHATML,
     "lfm2": CHATML,
-    **dict.fromkeys(MIXTURES, CHATML),
+    **dict.fromkeys([*MIXTURES, *OTHERS], CHATML),
 }
 ENDS = {"gemma3": "<end_of_turn>"}
 

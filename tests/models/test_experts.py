@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 import tiny
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora, attach, fold, unfit
+from burnish.models.compiling import layers_of
 from burnish.models.experts import _Adapter, _grouped, chosen_share, stored
 from burnish.models.fusing import fused_layers
 from burnish.models.load import LanguageModel, load_model
@@ -263,3 +264,30 @@ def test_what_four_bits_hold_are_codes_and_constants(tmp_path: Path) -> None:
         assert codes.dtype == torch.uint8 and codes.numel() == (4 * 64 * 48 if weight is experts else 32 * 64) / 2
         assert constants[0].dtype == torch.uint8 and constants[0].numel() == 2 * codes.numel() / 64
     assert stored(named["model.norm.weight"]) == [named["model.norm.weight"]]
+
+
+@QUANTIZED
+def test_four_bits_compute_in_compiled_layers_too(tmp_path: Path) -> None:
+    lora = Lora(rank=4, targets=["q_proj", "gate_up_proj", "down_proj"])
+    lm = attach(load_model(tiny.tiny_model("qwen3_moe", tmp_path), dtype="float32", quantize=True), lora, seed=0)
+    logits, grads = passed(lm)
+    for layer in layers_of(lm.model):
+        layer.compile(backend="eager", dynamic=True)  # the tracing alone, which would fail
+    others, slopes = passed(lm)
+    assert torch.allclose(others, logits, atol=1e-4) and slopes.keys() == grads.keys()
+
+
+def test_adapters_on_biases_are_left_to_peft(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("gpt_oss", tmp_path / "base")
+    settings = LoraConfig(r=2, target_modules=[], target_parameters=["gate_up_proj_bias"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), settings).save_pretrained(tmp_path / "adapter")
+    lm = load_model(tmp_path / "adapter", dtype="float32", train_adapter=True)
+    for name, parameter in lm.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    logits, _ = passed(lm)
+    with fused_layers(lm.model):
+        assert torch.allclose(passed(lm)[0], logits, atol=1e-5)
+    if find_spec("bitsandbytes"):
+        with pytest.raises(ModelError, match="in four bits cannot have an adapter on gate_up_proj_bias"):
+            load_model(tmp_path / "adapter", dtype="float32", quantize=True)

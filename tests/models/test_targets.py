@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from burnish.models.adapters import Lora, attach
+from burnish.models.adapters import Lora, attach, unfit
 from burnish.models.load import load_model
 from burnish.models.targets import outline_of_experts, split, unknown
 
@@ -52,3 +52,17 @@ def test_nothing_is_said_where_experts_have_adapters(tmp_path: Path, capsys: pyt
     lm = load_model(tiny.tiny_model("gpt_oss", tmp_path), dtype="float32")
     attach(lm, Lora(rank=4, targets=["q_proj", "gate_up_proj", "down_proj"]), seed=0)
     assert "no adapter" not in capsys.readouterr().err
+
+
+def test_experts_that_files_hold_as_one_tensor_under_other_names(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("granitemoe", tmp_path)
+    assert not list(unfit(folder, Lora(targets=["q_proj", "gate_up_proj", "down_proj"])))
+    (problem,) = unfit(folder, Lora(targets=["q_proj", "input_linear"]))  # as it is in the file, and nowhere else
+    assert problem.what == "no matrix of the model, as it is loaded, is called input_linear"
+
+
+def test_layers_that_peft_leaves_out_for_experts_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lm = load_model(tiny.tiny_model("glm4_moe", tmp_path), dtype="float32")
+    attach(lm, Lora(rank=2, targets=["q_proj", "down_proj"]), seed=0)
+    said = "2 matrices have no adapter though `targets` has their name, such as model.layers.0.mlp.down_proj"
+    assert said in capsys.readouterr().err  # the dense layer's, and the shared expert's of the other one

@@ -166,6 +166,17 @@ def test_a_model_that_is_an_adapter_is_trained_on(lora: str, tmp_path: Path, sto
     assert not torch.equal(one, other) and torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.99
 
 
+def test_what_an_adapter_cannot_be_is_asked_of_new_ones_alone(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path, "qwen3_moe")
+
+    def problems(*overrides: str) -> list[str]:
+        return [problem.what for problem in Plan(load_recipe(recipe, list(overrides)), store).problems]
+
+    (refused,) = problems("steps.dpo.lora={rank: 2, init: orthogonal}")
+    assert "the adapter does not fit: 'Qwen3MoeExperts' object" in refused
+    assert problems("steps.dpo.model=$lora", "steps.dpo.lora={rank: 2, init: orthogonal}") == problems() == []
+
+
 def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspace) -> None:
     result = run(loop.write_loop(tmp_path), store)
     rows = {row.step: row for row in ledger((name, one.manifest) for name, one in result.artifacts.items())}

@@ -51,8 +51,8 @@ class Lora(Config):
 
     @model_validator(mode="after")
     def _singular_values_need_whole_weights(self) -> Lora:
-        if self.init == "pissa" and self.quantize:
-            raise ValueError("pissa takes singular values out of the weights, which four bits cannot hold: leave"
+        if self.init != "zero" and self.quantize:
+            raise ValueError(f"{self.init} takes its start out of the weights, which four bits cannot hold: leave"
                              " `quantize` or `init` out")  # fmt: skip
         if self.init == "pissa" and self.dora:
             raise ValueError("an adapter that starts with pissa is saved as a difference, which magnitudes of their own"
@@ -115,6 +115,7 @@ def _wrapped(model: Any, lora: Lora, *, scores: bool = False) -> tuple[Any, Any]
 
     extra = [*_module_names(model, lora.also), *(["score"] if scores else [])]
     layers, experts = targets.split(model, lora.targets)
+    meant = targets.meant(model, lora.targets)
     settings = LoraConfig(
         task_type="SEQ_CLS" if scores else "CAUSAL_LM",
         r=lora.rank,
@@ -132,11 +133,18 @@ def _wrapped(model: Any, lora: Lora, *, scores: bool = False) -> tuple[Any, Any]
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
         try:
             # In the model's own dtype, whose products are the fast ones; the optimiser keeps fp32 masters.
-            return get_peft_model(model, settings, autocast_adapter_dtype=False), settings
+            wrapped = get_peft_model(model, settings, autocast_adapter_dtype=False)
         except (ValueError, TypeError, AttributeError) as error:  # peft's for parts that are no plain matrices
-            hint = ("`targets: all-linear` fits most families; experts that are one tensor have no `dropout`, no `dora`"
-                    " and no `init`, and [q_proj, k_proj, v_proj, o_proj] leaves them out")  # fmt: skip
+            hint = ("experts that are one tensor have no `dropout`, no `dora` and no `init`, and `targets: [q_proj,"
+                    " k_proj, v_proj, o_proj]` leaves them out; `all-linear` fits most other families")  # fmt: skip
             raise ModelError(f"the adapter does not fit: {error}", where="lora", hint=hint) from None
+    # peft takes the names of single experts for those of the tensor, and off its list of layers
+    lost = [target for target, found in meant.items() if not found and target in (settings.target_modules or ())]
+    if lost:
+        raise ModelError(f"no matrix of the model, as it is loaded, is called {', '.join(lost)}", where="lora.targets",
+                         hint="`burnish explain sft.lora.targets` tells what experts are called")  # fmt: skip
+    targets.say_missed(wrapped, meant)
+    return wrapped, settings
 
 
 def _check_singular_values(model: Any, rank: int) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grouped_mm, pad
 
+from burnish.errors import ModelError
 from burnish.models.targets import EXPERTS
 
 CHOSEN = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_top_k")
@@ -71,7 +72,8 @@ def experts_of(module: Any, known: dict[type, bool]) -> Callable[..., Tensor] | 
     if not _is_wrapper(module):
         return None
     experts, adapters = _unwrapped(module)
-    return partial(_forward, experts, adapters) if adapters and _fits(experts, known) else None
+    fit = bool(adapters) and set(adapters) <= set(TENSORS) and _fits(experts, known)
+    return partial(_forward, experts, adapters) if fit else None
 
 
 def _is_wrapper(module: Any) -> bool:
@@ -117,17 +119,24 @@ def hold_in_four_bits(model: Any) -> None:
             empty = torch.nn.Parameter(weight.new_full((1, 1, 1), torch.nan).expand(weight.shape), requires_grad=False)
             empty.packed, empty.quant_state = packed, state
             setattr(module, name, empty)
-        module.forward = partial(_forward, module, {})
+        module.forward = partial(_as_adapted, module)
     follow_adapters(model)
 
 
 def follow_adapters(model: Any) -> None:
-    """Let experts that are held in four bits compute with the adapters around them, which peft would add to them."""
+    """Let experts that are held in four bits compute with the adapters around them, which peft would add to them.
+
+    Raises ModelError for adapters on something else of theirs, such as biases.
+    """
     for module in model.modules():
         if _is_wrapper(module) and "forward" in vars(_unwrapped(module)[0]):
+            if module.parameter_name not in TENSORS:
+                raise ModelError(f"experts in four bits cannot have an adapter on {module.parameter_name}",
+                                 hint="leave `quantize` out")  # fmt: skip
             module.forward = partial(_as_adapted, module)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its products compile in bfloat16 alone, four bits not at all
 def _as_adapted(module: Any, *given: Tensor) -> Tensor:
     return _forward(*_unwrapped(module), *given)
 

@@ -34,6 +34,36 @@ def split(model: Any, targets: Targets) -> tuple[Targets, list[str]]:
     return [one for one in targets if one not in experts or one.rpartition(".")[2] in layers], experts
 
 
+def is_adapter(ref: str | Path) -> bool:
+    """Whether a model is an adapter that is here."""
+    try:
+        return locate(ref).adapter
+    except BurnishError:
+        return False
+
+
+def meant(model: Any, targets: Targets) -> dict[str, list[str]]:
+    """The matrices that each of an adapter's targets is the name of; nothing for a pattern."""
+    if isinstance(targets, str):
+        return {}
+    named = model.named_parameters(remove_duplicate=False)  # a tied head is there too
+    names = [name.removesuffix(".weight") for name, weight in named if weight.ndim in (2, 3)]
+    return {target: [name for name in names if f".{name}".endswith(f".{target}")] for target in targets}
+
+
+def say_missed(wrapped: Any, meant: dict[str, list[str]]) -> None:
+    """Say which matrices have no adapter though a target is their name: where peft puts one on experts alone."""
+    reached = set()
+    for name, module in wrapped.named_modules():
+        if hasattr(module, "lora_A"):
+            inner = name.replace("base_model.model.", "", 1).replace(".base_layer", "")
+            reached.add(f"{inner}.{module.parameter_name}" if hasattr(module, "parameter_name") else inner)
+    missed = sorted({name for names in meant.values() for name in names} - reached)
+    if missed:
+        note_once(f"{len(missed)} matrices have no adapter though `targets` has their name, such as {missed[0]}: peft"
+                  " puts it on this family's experts alone")  # fmt: skip
+
+
 def _last_parts(names: Any) -> set[str]:
     return {name.rpartition(".")[2] for name in names}
 
@@ -44,7 +74,7 @@ def unknown(ref: str | Path, targets: Targets, outline: Any = None) -> list[str]
     source = _here(ref)
     if source is None or isinstance(targets, str):
         return []
-    names = {*_names(source), "lm_head"}  # tied, it is not in the files
+    names = {"lm_head", *(name for name, _ in _shapes(source))}  # tied, it is not in the files
     if outline is not None:
         names |= {name for name, _ in outline.named_parameters()}
     known = [f".{name.removesuffix('.weight')}" for name in names]
@@ -55,7 +85,8 @@ def outline_of_experts(ref: str | Path) -> Any:
     """A model without weights where it is here and has experts, whose names in its files and when it is loaded differ;
     None for others, and where it cannot be made."""
     source = _here(ref)
-    if source is None or not any(EXPERTS in name for name in _names(source)):
+    stacked = [name for name, shape in _shapes(source) if EXPERTS in name or len(shape) == 3] if source else []
+    if source is None or not stacked:
         return None
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -77,10 +108,11 @@ def _here(ref: str | Path) -> ModelSource | None:
     return None if source.path is None else source
 
 
-def _names(source: ModelSource) -> list[str]:
-    """The names in a model's files."""
+def _shapes(source: ModelSource) -> list[tuple[str, list[int]]]:
+    """The names in a model's files, each with its shape."""
     assert source.path is not None
-    return [name for file in source.path.glob("*.safetensors") for name in tensor_header(file)]
+    files = source.path.glob("*.safetensors")
+    return [(name, entry["shape"]) for file in files for name, entry in tensor_header(file).items()]
 
 
 def say_unreached(model: Any) -> None:
@@ -99,6 +131,5 @@ def say_unreached(model: Any) -> None:
     if share > WORTH_SAYING:
         largest = max(left, key=left.__getitem__)
         experts = sorted(_last_parts(name for name in left if matrices[name].ndim == 3) - {"weight"})
-        how = f"; name {', '.join(experts)} in `targets`, beside the layers, and experts have one" if experts else ""
-        note_once(f"{share:.0%} of the layers' weights have no adapter, such as {largest}: `all-linear` finds plain"
-                  f" linear layers{how}")  # fmt: skip
+        how = f": name {', '.join(experts)} in `targets`, beside the layers, and experts have one" if experts else ""
+        note_once(f"{share:.0%} of the layers' weights have no adapter, such as {largest}{how}")

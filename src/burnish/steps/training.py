@@ -19,6 +19,7 @@ from burnish.errors import Problem, TrainingError
 from burnish.log import note
 from burnish.models.adapters import Lora, unfit
 from burnish.models.locate import size_of
+from burnish.models.targets import is_adapter
 from burnish.objectives import OBJECTIVES
 from burnish.rewards import is_judged
 from burnish.steps.base import (
@@ -137,7 +138,9 @@ class Training(Step):
         """What would fail only when the steps before are done."""
         if self.lora and self.lora.quantize and find_spec("bitsandbytes") is None:
             yield Problem("QLoRA needs the package bitsandbytes", "lora.quantize", "pip install 'burnish[qlora]'")
-        if self.lora:
+        step = view.step(self.model)
+        continues = getattr(step, "lora", None) if step else is_adapter(self.model)  # as it was made
+        if self.lora and not continues:
             yield from unfit(view.root(self.model), self.lora)
         if self.train.lora_b != 1 and not self.lora:
             yield Problem("`lora_b` is of an adapter, and all weights train here", "train.lora_b",

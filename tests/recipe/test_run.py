@@ -172,9 +172,13 @@ def test_what_an_adapter_cannot_be_is_asked_of_new_ones_alone(tmp_path: Path, st
     def problems(*overrides: str) -> list[str]:
         return [problem.what for problem in Plan(load_recipe(recipe, list(overrides)), store).problems]
 
-    (refused,) = problems("steps.dpo.lora={rank: 2, init: orthogonal}")
-    assert "the adapter does not fit: 'Qwen3MoeExperts' object" in refused
-    assert problems("steps.dpo.model=$lora", "steps.dpo.lora={rank: 2, init: orthogonal}") == problems() == []
+    merging = ["$lora is an adapter on experts that its base's files hold one by one"]
+    refused, *others = problems("steps.dpo.lora={rank: 2, init: orthogonal}")
+    assert "the adapter does not fit: 'Qwen3MoeExperts' object" in refused and others == merging
+    assert problems() == merging
+    assert problems("steps.lora.lora={rank: 2, targets: [q_proj, o_proj], init: pissa}") == []
+    continued = ("steps.dpo.model=$lora", "steps.dpo.lora={rank: 2, init: orthogonal}")
+    assert problems(*continued) == merging
 
 
 def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspace) -> None:

@@ -71,12 +71,26 @@ def unfit(ref: str | Path, lora: Lora) -> Iterator[Problem]:
         yield Problem(f"no matrix of the model is called {', '.join(missing)}", "lora.targets",
                       "`targets: all-linear` fits most families")  # fmt: skip
     elif outline is not None:
-        if lora.init == "pissa":  # has no singular values without weights, and fits what an orthogonal start fits
-            lora = lora.model_copy(update={"init": "orthogonal", "rank": 2})
         try:
-            _wrapped(outline, lora)
+            _tried(outline, lora)
         except ModelError as error:
             yield Problem(error.what, error.where, error.hint)
+
+
+def on_experts(ref: str | Path, lora: Lora) -> bool:
+    """Whether an adapter of a model is on experts that are one tensor when loaded, as far as the files tell."""
+    outline = targets.outline_of_experts(ref)
+    try:
+        return outline is not None and any(map(targets.is_stacked, _tried(outline, lora).modules()))
+    except ModelError:
+        return False
+
+
+def _tried(outline: Any, lora: Lora) -> Any:
+    """A model without weights with an adapter. Raises ModelError when it does not fit."""
+    if lora.init == "pissa":  # has no singular values without weights, and fits what an orthogonal start fits
+        lora = lora.model_copy(update={"init": "orthogonal", "rank": 2})
+    return _wrapped(outline, lora)[0]
 
 
 def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import grouped_mm, pad
 
 from burnish.errors import ModelError
-from burnish.models.targets import EXPERTS
+from burnish.models.targets import EXPERTS, is_stacked
 
 CHOSEN = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_top_k")
 """What configurations call the number of experts that a token goes through."""
@@ -69,16 +69,11 @@ def experts_of(module: Any, known: dict[type, bool]) -> Callable[..., Tensor] | 
     Args:
         known: which kinds of experts compute what is computed here; those not met before are tried.
     """
-    if not _is_wrapper(module):
+    if not is_stacked(module):
         return None
     experts, adapters = _unwrapped(module)
     fit = bool(adapters) and set(adapters) <= set(TENSORS) and _fits(experts, known)
     return partial(_forward, experts, adapters) if fit else None
-
-
-def _is_wrapper(module: Any) -> bool:
-    """Whether peft put it around a module for one of its tensors; there is one for each, around each other."""
-    return hasattr(module, "parameter_name")
 
 
 Adapters = dict[str, list[_Adapter]]
@@ -88,7 +83,7 @@ Adapters = dict[str, list[_Adapter]]
 def _unwrapped(module: Any) -> tuple[Any, Adapters]:
     """What wrappers are around, and the adapters that act now."""
     adapters: Adapters = {}
-    while _is_wrapper(module):
+    while is_stacked(module):
         for name in () if module.disable_adapters or module.merged else module.active_adapters:
             if name in module.lora_A:
                 parts = (module.lora_A[name], module.lora_B[name], module.num_experts, module.scaling[name])
@@ -129,7 +124,7 @@ def follow_adapters(model: Any) -> None:
     Raises ModelError for adapters on something else of theirs, such as biases.
     """
     for module in model.modules():
-        if _is_wrapper(module) and "forward" in vars(_unwrapped(module)[0]):
+        if is_stacked(module) and "forward" in vars(_unwrapped(module)[0]):
             if module.parameter_name not in TENSORS:
                 raise ModelError(f"experts in four bits cannot have an adapter on {module.parameter_name}",
                                  hint="leave `quantize` out")  # fmt: skip

@@ -57,11 +57,17 @@ def say_missed(wrapped: Any, meant: dict[str, list[str]]) -> None:
     for name, module in wrapped.named_modules():
         if hasattr(module, "lora_A"):
             inner = name.replace("base_model.model.", "", 1).replace(".base_layer", "")
-            reached.add(f"{inner}.{module.parameter_name}" if hasattr(module, "parameter_name") else inner)
+            reached.add(f"{inner}.{module.parameter_name}" if is_stacked(module) else inner)
     missed = sorted({name for names in meant.values() for name in names} - reached)
     if missed:
         note_once(f"{len(missed)} matrices have no adapter though `targets` has their name, such as {missed[0]}: peft"
                   " puts it on this family's experts alone")  # fmt: skip
+
+
+def is_stacked(module: Any) -> bool:
+    """Whether peft put a module around another one for an adapter on one of its tensors. There is one for each tensor,
+    around each other."""
+    return hasattr(module, "parameter_name")
 
 
 def _last_parts(names: Any) -> set[str]:

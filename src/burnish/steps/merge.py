@@ -11,6 +11,7 @@ from pydantic import Field
 from burnish.config import Table
 from burnish.errors import MergeError, Problem
 from burnish.merging.methods import METHODS
+from burnish.models.adapters import on_experts
 from burnish.models.locate import size_of
 from burnish.steps.base import MODEL, Expectation, Inputs, ModelRef, ModelRefs, Phase, Running, Step, View
 from burnish.steps.estimate import disk, memory
@@ -40,9 +41,14 @@ class Merge(Step):
             yield Problem(problem, "method")
         for place, ref in enumerate(self.models):
             lora = getattr(view.step(ref), "lora", None)
-            if lora is not None and lora.dora:
-                yield Problem(f"{ref} is an adapter with magnitudes of its own (dora), which merging cannot add up",
-                              f"models.{place}", f"fold it first: `whole: {{use: fold, model: {ref}}}`")  # fmt: skip
+            if lora is None:
+                continue
+            fold_first = (f"models.{place}", f"fold it first: `whole: {{use: fold, model: {ref}}}`")
+            if lora.dora:
+                what = "an adapter with magnitudes of its own (dora), which merging cannot add up"
+                yield Problem(f"{ref} is {what}", *fold_first)
+            elif on_experts(view.root(ref), lora):
+                yield Problem(f"{ref} is an adapter on experts that its base's files hold one by one", *fold_first)
         found = list(check_models(view, self.models, "models"))
         yield from found
         if not found:

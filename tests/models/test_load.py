@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
 
 import tiny
 from burnish.errors import ModelError
@@ -233,3 +234,14 @@ def test_an_adapter_is_loaded_in_the_models_number_format(kind: str, folder: Pat
     lm = load_model(tmp_path / "adapter", dtype=kind, train_adapter=True)
     found = {value.dtype for name, value in lm.model.named_parameters() if "lora_" in name}
     assert found == {getattr(torch, kind)}
+
+
+def test_an_adapter_whose_file_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    """peft would leave them as they begin, with a warning."""
+    attach(load_model(folder, dtype="float32"), Lora(rank=2), seed=0).save(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    held = load_file(path)
+    held.pop(next(name for name in held if "q_proj.lora_B" in name))
+    save_file(held, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks some of its weights.*q_proj\.lora_B"):
+        load_model(tmp_path / "adapter", dtype="float32")

@@ -292,8 +292,13 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
 
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Found missing adapter keys")  # some of it would be as it began
-                model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
-                                                  autocast_adapter_dtype=False)  # fmt: skip
+                try:
+                    model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
+                                                      autocast_adapter_dtype=False)  # fmt: skip
+                except UserWarning as warning:
+                    raise ModelError(f"the adapter's file lacks some of its weights: {short(warning)}",
+                                     where=source.name, hint="save it again; if that does not help, peft writes them"
+                                     " by other names than it reads: other `targets` may do") from None  # fmt: skip
             _refuse_outside_layers(model, source)
         if quantize:
             hold_in_four_bits(model)

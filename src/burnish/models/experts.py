@@ -4,7 +4,7 @@ peft adds s B A to the tensor before every pass. Autograd then keeps that sum, s
 and makes the gradient of every expert's whole matrix to take the adapter's from it. Here an adapter has products of its
 own, grouped by expert as the experts' are, and nothing of the tensor's size is made.
 
-Such tensors are no layers, which bitsandbytes holds in four bits by itself. `hold_in_four_bits` does it for them: each
+Such tensors are no layers, which bitsandbytes holds in four bits by itself. Here they are `packed` by themselves: each
 layer's are whole only while it computes, forward and backward.
 """
 
@@ -29,6 +29,8 @@ ALIGNED = 8
 """Ranks are filled up to a multiple of it: a GPU's grouped products want rows that begin at multiples of 16 bytes."""
 TENSORS = ("gate_up_proj", "up_proj", "down_proj")
 """What families call the tensors of their experts."""
+TRIED = 8
+"""Most experts that a trial of `_computes_the_same` goes through, the first ones."""
 ROUNDING = 0.02
 """Of the largest result, by which two ways to the same one may differ in bfloat16."""
 
@@ -98,23 +100,43 @@ def _fits(experts: Any, known: dict[type, bool]) -> bool:
     return known[type(experts)]
 
 
-def hold_in_four_bits(model: Any) -> None:
-    """Hold the tensors of experts in NF4, with constants that are quantised themselves (arXiv:2305.14314)."""
+def packed(weight: Tensor) -> torch.nn.Parameter:
+    """What stands in the place of a tensor of experts: it has the tensor's shape, takes no memory, and spoils a result
+    that anyone makes of it. Its `packed` and `quant_state` are the tensor in NF4."""
     from bitsandbytes.functional import quantize_4bit
 
+    empty = torch.nn.Parameter(weight.new_full((1, 1, 1), torch.nan).expand(weight.shape), requires_grad=False)
+    codes, state = quantize_4bit(weight.detach(), quant_type="nf4", compress_statistics=True)
+    empty.packed, empty.quant_state = codes, state
+    return empty
+
+
+def are_packable(module: Any, known: dict[type, bool]) -> bool:
+    """Whether a module is experts in tensors that can be packed.
+
+    Args:
+        known: which kinds of experts compute what is computed here; those not met before are tried.
+    """
+    return bool(tensors_of(module)) and _fits(module, known)
+
+
+def tensors_of(module: Any) -> list[str]:
+    """The names of a module's tensors of experts."""
+    return [name for name in TENSORS if getattr(getattr(module, name, None), "ndim", 0) == 3]
+
+
+def compute_packed(model: Any) -> None:
+    """Let experts compute with what their tensors are packed as; those that are whole yet are packed."""
     known: dict[type, bool] = {}
     for module in model.modules():
-        names = [name for name in TENSORS if getattr(getattr(module, name, None), "ndim", 0) == 3]
-        if not names or not _fits(module, known):
+        names = tensors_of(module)
+        whole = [name for name in names if not hasattr(getattr(module, name), "packed")]
+        if whole and not are_packable(module, known):
             continue
-        for name in names:
-            weight = getattr(module, name)
-            packed, state = quantize_4bit(weight.detach(), quant_type="nf4", compress_statistics=True)
-            # In its place stands what has its shape, takes no memory, and spoils a result that anyone makes of it.
-            empty = torch.nn.Parameter(weight.new_full((1, 1, 1), torch.nan).expand(weight.shape), requires_grad=False)
-            empty.packed, empty.quant_state = packed, state
-            setattr(module, name, empty)
-        module.forward = partial(_as_adapted, module)
+        for name in whole:
+            setattr(module, name, packed(getattr(module, name)))
+        if names:
+            module.forward = partial(_as_adapted, module)
     follow_adapters(model)
 
 
@@ -146,7 +168,7 @@ def _computes_the_same(experts: Any) -> bool:
     draw = torch.Generator().manual_seed(0)
     width = weight.shape[2 if experts.is_transposed else 1]
     x = torch.randn(4, width, generator=draw).to(weight)
-    index = (torch.arange(8).view(4, 2) % len(weight)).to(weight.device)
+    index = (torch.arange(TRIED).view(4, 2) % len(weight)).to(weight.device)
     shares = torch.rand(4, 2, generator=draw).to(weight)
     try:
         expected = experts(x, index, shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -249,9 +250,7 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     """
     import logging
 
-    import transformers
-
-    from burnish.models.experts import hold_in_four_bits
+    from burnish.models.experts import compute_packed
     from burnish.models.widened import widen_products
 
     _quieten()
@@ -265,43 +264,16 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     kind, _ = hardware.dtype(dtype, where)
     if where == "cpu" and kind == "bfloat16":
         widen_products()
-    made: Any = transformers.AutoModelForCausalLM
-    special: dict[str, Any] = {}
     if gives == "scores":
         _refuse_several_scores(source.weights)
-        made, special = transformers.AutoModelForSequenceClassification, {"num_labels": 1}
-    if quantize:
-        special |= {"quantization_config": _four_bits(kind), "device_map": {"": where}}
     try:
-        model = made.from_pretrained(
-            source.weights.name, revision=source.weights.revision, dtype=kind, use_safetensors=True,
-            trust_remote_code=source.trusted,
-            # Measured on Pebble, rows of 60 tokens: twice as fast as torch's fused attention on a CPU.
-            attn_implementation="eager" if where == "cpu" else None, **special,
-        )  # fmt: skip
-        model = model if quantize else model.to(where)
-        for module in model.modules() if quantize else ():
-            # bitsandbytes would repack the weights for a CPU kernel that knows no backward pass, at the first pass
-            # without gradients, and only for some widths.
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                module.support_avx512bf16_for_cpu = False
+        model = _read(source, kind, where, gives, quantize)
         if gives == "scores" and not gives_scores(source.weights):
             model.score.weight.data.zero_()
         if source.adapter:
-            from peft import PeftModel
-
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", "Found missing adapter keys")  # some of it would be as it began
-                try:
-                    model = PeftModel.from_pretrained(model, source.name, is_trainable=train_adapter,
-                                                      autocast_adapter_dtype=False)  # fmt: skip
-                except UserWarning as warning:
-                    raise ModelError(f"the adapter's file lacks some of its weights: {short(warning)}",
-                                     where=source.name, hint="save it again; if that does not help, peft writes them"
-                                     " by other names than it reads: other `targets` may do") from None  # fmt: skip
-            _refuse_outside_layers(model, source)
+            model = _adapted(model, source, train_adapter)
         if quantize:
-            hold_in_four_bits(model)
+            compute_packed(model)
     except ModelError:
         raise
     except Exception as error:
@@ -317,6 +289,51 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     if gives == "scores" and model.config.pad_token_id is None:  # transformers' own forward pass needs one
         model.config.pad_token_id = tokenizer.eos_token_id
     return LanguageModel(model, tokenizer, source, where, kind, gives)
+
+
+def _read(source: ModelSource, dtype: str, device: str, gives: Gives, quantize: bool) -> Any:
+    """A model's weights on a device, without an adapter of its own."""
+    import transformers
+
+    made: Any = transformers.AutoModelForCausalLM
+    special: dict[str, Any] = {}
+    reading: AbstractContextManager[None] = nullcontext()
+    if gives == "scores":
+        made, special = transformers.AutoModelForSequenceClassification, {"num_labels": 1}
+    if quantize:
+        from burnish.models import four_bits
+
+        special |= {"quantization_config": four_bits.settings(dtype), "device_map": {"": device}}
+        reading = four_bits.packing_experts()
+    with reading:
+        model = made.from_pretrained(
+            source.weights.name, revision=source.weights.revision, dtype=dtype, use_safetensors=True,
+            trust_remote_code=source.trusted,
+            # Measured on Pebble, rows of 60 tokens: twice as fast as torch's fused attention on a CPU.
+            attn_implementation="eager" if device == "cpu" else None, **special,
+        )  # fmt: skip
+    for module in model.modules() if quantize else ():
+        # bitsandbytes would repack the weights for a CPU kernel that knows no backward pass, at the first pass without
+        # gradients, and only for some widths.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model if quantize else model.to(device)
+
+
+def _adapted(model: Any, source: ModelSource, train: bool) -> Any:
+    """A model with the adapter of a folder. Raises ModelError for one that lacks weights or acts outside of layers."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")  # some of it would be as it began
+        try:
+            model = PeftModel.from_pretrained(model, source.name, is_trainable=train, autocast_adapter_dtype=False)
+        except UserWarning as warning:
+            raise ModelError(f"the adapter's file lacks some of its weights: {short(warning)}",
+                             where=source.name, hint="save it again; if that does not help, peft writes them"
+                             " by other names than it reads: other `targets` may do") from None  # fmt: skip
+    _refuse_outside_layers(model, source)
+    return model
 
 
 def _refuse_outside_layers(model: Any, source: ModelSource) -> None:
@@ -349,19 +366,6 @@ def gives_scores(source: ModelSource) -> bool:
         return str(json.loads((source.path / ADAPTER).read_text(encoding="utf-8")).get("task_type")) == "SEQ_CLS"
     names = json.loads((source.path / "config.json").read_text(encoding="utf-8")).get("architectures") or []
     return any(name.endswith("ForSequenceClassification") for name in names)
-
-
-def _four_bits(kind: str) -> Any:
-    """Settings of NF4 with constants that are quantised themselves. Raises ModelError without bitsandbytes."""
-    import importlib.util
-
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("QLoRA needs the package bitsandbytes", hint="pip install 'burnish[qlora]'")
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                              bnb_4bit_compute_dtype=getattr(torch, kind))  # fmt: skip
 
 
 def _trust_hint(error: Exception, source: ModelSource) -> str:

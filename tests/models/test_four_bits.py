@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
+import tiny
 from burnish.errors import ModelError
 from burnish.models import experts, four_bits
 from burnish.models.load import load_model

@@ -23,6 +23,13 @@ def test_a_typo_is_a_question() -> None:
     assert "did you mean 'apple'?" in caught.value.hint and "pear" in caught.value.hint
 
 
+def test_what_others_call_a_row_is_translated() -> None:
+    table = Registry("fruit", [Entry("apple", "collections:Counter", "a fruit")], {"pomme": "`apple`"})
+    with pytest.raises(ConfigError) as caught:
+        table.resolve("pomme")
+    assert caught.value.hint == "here it is `apple`"
+
+
 def test_names_are_unique() -> None:
     with pytest.raises(ValueError, match="twice"):
         Registry("fruit", [Entry("a", "x:y", "1"), Entry("a", "x:z", "2")])
@@ -30,11 +37,15 @@ def test_names_are_unique() -> None:
 
 def test_a_class_from_a_users_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    file.write_text("class Loss:\n    def __init__(self, beta=1): self.beta = beta\n")
+    file.write_text(
+        "from burnish.config import Config\n\n\nclass Loss(Config):\n    beta: int = 1\n\n\nclass Bare: ...\n"
+    )
     assert TABLE.build({"use": f"{file}:Loss", "beta": 3}).beta == 3
     with pytest.raises(ConfigError) as caught:
         TABLE.resolve(f"{file}:Los")
-    assert "did you mean 'Loss'?" in caught.value.hint
+    assert "did you mean 'Loss'? allowed: Loss, Bare" in caught.value.hint
+    with pytest.raises(ConfigError, match="Bare in .* has no settings"):
+        TABLE.resolve(f"{file}:Bare")
     with pytest.raises(ConfigError, match="no such file"):
         TABLE.resolve(f"{tmp_path}/none.py:Loss")
 

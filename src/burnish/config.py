@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -27,6 +27,9 @@ Mark = TypeVar("Mark")
 
 class Config(BaseModel):
     """Base of everything that can be configured. A key it does not know is an error."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """What other tools call a setting, and what is written here instead."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(),
                               allow_inf_nan=False)  # fmt: skip
@@ -226,8 +229,7 @@ def _problem(model: type[Config], item: Any, document: Document, prefix: Key) ->
     key = (*prefix, *_key_of(item))
     where = document.where(key)
     if item["type"] == "extra_forbidden":
-        allowed = sorted(fields_at(model, item["loc"][:-1]))
-        return Problem(f"unknown key '{key[-1]}'", where, suggest(str(key[-1]), allowed))
+        return Problem(f"unknown key '{key[-1]}'", where, _instead(model, item["loc"][:-1], str(key[-1])))
     if item["type"] == "missing":
         return Problem(f"key '{key[-1]}' is missing", where, _doc_hint(model, item["loc"]))
     if item["type"] == "literal_error" and isinstance(item["input"], str):
@@ -237,6 +239,17 @@ def _problem(model: type[Config], item: Any, document: Document, prefix: Key) ->
     shown = repr(item["input"])
     got = f", got {shown if len(shown) < 80 else shown[:77] + '...'}"
     return Problem(message[0].lower() + message[1:] + got, where, _doc_hint(model, item["loc"]))
+
+
+def _instead(model: type[Config], loc: tuple[str | int, ...], key: str) -> str:
+    """What to write in the place of a key that the mapping at `loc` does not know."""
+    found = _model_at(model, loc)
+    if known := getattr(found, "elsewhere", {}).get(key):
+        return f"here it is {known}"
+    for name, info in found.model_fields.items() if found else ():
+        if any(key in fields_at(inner, ()) for inner in models_in(info.annotation)):
+            return f"it belongs to `{info.alias or name}`: {{{key}: ...}}"
+    return suggest(key, sorted(fields_at(model, loc)))
 
 
 def _is_union_tag(part: str | int) -> bool:

@@ -149,9 +149,11 @@ def matmul_rate(choice: str = "auto") -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # with several, one busy core would make all wait, and the rate a matter of luck
     seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        (left @ right).sum().item()  # waits for the GPU
-        seconds.append(time.perf_counter() - began)
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(10):
+            began = time.perf_counter()
+            (left @ right).sum().item()  # waits for the GPU
+            seconds.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
     return (1 if where == "cuda" else threads) * 2 * size**3 / min(seconds)

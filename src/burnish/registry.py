@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ class Entry:
 class Registry:
     """A table of entries of one kind."""
 
-    def __init__(self, kind: str, entries: list[Entry]) -> None:
+    def __init__(self, kind: str, entries: list[Entry], elsewhere: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self._elsewhere = elsewhere or {}
+        """What others call a row, and what is written here instead."""
         self._entries = {entry.name: entry for entry in entries}
         if len(self._entries) != len(entries):
             raise ValueError(f"registry '{kind}' lists a name twice")
@@ -55,7 +57,12 @@ class Registry:
     def entry(self, name: str) -> Entry:
         if name in self._entries:
             return self._entries[name]
-        raise ConfigError(f"there is no {self.kind} '{name}'", hint=suggest(name, self.names()))
+        raise ConfigError(f"there is no {self.kind} '{name}'", hint=self.instead(name))
+
+    def instead(self, name: str, allowed: list[str] | None = None) -> str:
+        """What to write in the place of a name that is not listed."""
+        known = self._elsewhere.get(name)
+        return f"here it is {known}" if known else suggest(name, allowed or self.names())
 
     def resolve(self, name: str) -> Any:
         """The class behind a name, or behind `./file.py:Class`.
@@ -122,8 +129,11 @@ def _from_file(reference: str) -> Any:
             )
             raise ConfigError(f"{file} cannot be loaded: {type(error).__name__}: {error}", where=f"{path}:{line}",
                               hint=f"python {file}") from error  # fmt: skip
-    try:
-        return getattr(sys.modules[name], attribute)
-    except AttributeError:
-        public = [key for key in vars(sys.modules[name]) if not key.startswith("_")]
-        raise ConfigError(f"{file} defines no '{attribute}'", hint=suggest(attribute, public)) from None
+    own = [key for key, value in vars(sys.modules[name]).items() if getattr(value, "__module__", "") == name]
+    if not hasattr(sys.modules[name], attribute):
+        raise ConfigError(f"{file} defines no '{attribute}'", hint=suggest(attribute, own))
+    found = getattr(sys.modules[name], attribute)
+    if not hasattr(found, "model_fields"):
+        raise ConfigError(f"{attribute} in {file} has no settings that a recipe could give", where=reference,
+                          hint="derive it from burnish.config.Config, or from what it is a kind of")  # fmt: skip
+    return found

@@ -285,7 +285,7 @@ def test_too_many_broken_rows_stop_a_run(burnish: Burnish, tmp_path: Path) -> No
     (tmp_path / "d.jsonl").write_text(good * 9 + "{broken\n")
     (tmp_path / "r.yaml").write_text(f"steps: {{chats: {{use: ingest, from: {tmp_path}/d.jsonl}}}}\n")
     said = burnish("run", tmp_path / "r.yaml", "--store", tmp_path / "s")
-    assert said.code == 1 and "1 of 10 rows cannot be used; the first: not valid JSON" in said.err
+    assert said.code == 2 and "1 of the first 10 rows cannot be used; the first: not valid JSON" in said.err
     assert f"{tmp_path}/d.jsonl:10" in said.err and "max_quarantined" in said.err
     assert not list((tmp_path / "s" / "artifacts").iterdir())
     allowed = burnish("run", tmp_path / "r.yaml", "--store", tmp_path / "s", "--set", "steps.chats.max_quarantined=0.1")

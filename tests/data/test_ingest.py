@@ -94,9 +94,14 @@ def test_the_step_says_what_it_left_out(tmp_path: Path, store: Workspace) -> Non
     assert aside["where"].endswith("rows.jsonl:3") and "`tools`" in aside["why"] and "chat template" in aside["hint"]
 
 
-def test_rows_that_cannot_be_learned_stop_the_step_with_what_to_do(tmp_path: Path, store: Workspace) -> None:
+def test_rows_that_cannot_be_learned_stop_the_step_with_what_to_do(
+    tmp_path: Path, store: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Problems, match="1 of the first 2 rows cannot be used; the first: there is `tools`"):
+        ingested(tmp_path, store, GOOD, TOOLS, share=0.05)
+    monkeypatch.setattr("burnish.steps.ingest.HEAD", 1)  # beyond what the plan looks at
     with pytest.raises(DataError, match="1 of 2 rows cannot be used; the first: there is `tools`") as stopped:
         ingested(tmp_path, store, GOOD, TOOLS, share=0.05)
     assert "chat template" in stopped.value.hint and "max_quarantined" in stopped.value.hint
-    with pytest.raises(Problems, match="none of the first 200 rows can be used; the first: there is `tools`"):
+    with pytest.raises(Problems, match="none of the first 1 rows can be used; the first: there is `tools`"):
         ingested(tmp_path, store, TOOLS)  # the plan sees it

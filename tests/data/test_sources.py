@@ -77,11 +77,15 @@ def zipped(content: bytes) -> bytes:
 
 
 def test_rows_are_counted_roughly_without_reading_them(tmp_path: Path) -> None:
-    # of Parquet the count is known, of text it is size / each, of gzip three times the size / each
-    (tmp_path / "a.jsonl").write_bytes(b"x" * 30_000)
+    # of Parquet the count is known, of lines it is that of the first ones, of JSON size / each, of gzip three times it
+    (tmp_path / "a.jsonl").write_bytes((b"x" * 999 + b"\n") * 30)
+    (tmp_path / "long.jsonl").write_bytes((b"x" * 99 + b"\n") * 20_000)
+    (tmp_path / "a.json").write_bytes(b"x" * 5000)
     (tmp_path / "notes.txt").write_bytes(b"x" * 10_000)  # of no known kind
     assert expected_rows(written(tmp_path, "a.parquet"), 1000) == len(ROWS)
-    assert expected_rows(tmp_path, 1000) == 30 + len(ROWS)
+    assert expected_rows(tmp_path / "long.jsonl", 1) == pytest.approx(20_000, rel=0.001)
+    (tmp_path / "long.jsonl").unlink()
+    assert expected_rows(tmp_path, 1000) == 30 + 5 + len(ROWS)
     (tmp_path / "b.jsonl.gz").write_bytes(b"x" * 2000)
     assert expected_rows(tmp_path / "b.jsonl.gz", 1000) == 6.0
     (tmp_path / "c.parquet").write_bytes(b"PAR1 not really")

@@ -25,6 +25,7 @@ from burnish.models.fusing import fused_layers
 from burnish.models.layout import lay_out
 from burnish.models.load import check, load_model
 from burnish.models.logprobs import freeze_unread, token_logprobs
+from burnish.models.packing import refuse_other_padding, why_not
 
 SIZES: dict[str, Any] = {**tiny.SIZES, "vocab_size": 320, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MAMBA = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16}
@@ -86,6 +87,16 @@ def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
         _ = lm.trees
     with pytest.raises(ModelError, match="RobertaForCausalLM"):  # a layer and a norm before its head
         refuse_other_logits(made("roberta", {"is_decoder": True}))
+
+
+def test_a_family_that_padding_changes_is_refused() -> None:
+    sizes = {"dim_model": 32, "dim_head": 8, "dim_ff": 64, "prompt_types": 4, "prompt_length": 4}
+    model = made("cpmant", sizes)  # adds tokens before the row, and shifts its mask by them
+    refuse_other_logits(model)
+    assert why_not(model)
+    with pytest.raises(ModelError, match="CpmAntForCausalLM reads a row otherwise when it is padded"):
+        refuse_other_padding(model)
+    refuse_other_padding(made("mamba", {"state_size": 8}))
 
 
 @pytest.mark.parametrize("kind", ["prompt", "activated"])

@@ -48,10 +48,14 @@ def inputs() -> list[Tensor]:
     return [torch.randn(1, heads, total, 8, generator=draw, requires_grad=True) for heads in (4, 2, 2)]
 
 
-@pytest.mark.parametrize("block", [256, 16, 7])
+@pytest.mark.parametrize("block", [None, 256, 16, 7], ids=lambda block: f"blocks of {block}" if block else "kernels")
 @pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (16, 0.0), (0, 5.0), (8, 3.0)])
-def test_it_equals_the_dense_mask(block: int, window: int, softcap: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BLOCK", block)
+def test_it_equals_the_dense_mask(
+    block: int | None, window: int, softcap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if block:  # kernels of our own have others
+        monkeypatch.setattr(native, "multiplies", lambda _: False)
+        monkeypatch.setattr(attention, "BLOCK", block)
     query, key, value = inputs()
     expected = dense(query, key, value, window, softcap)
     found = tree_attention(query, key, value, segments(), 0.3, window, softcap)
@@ -96,6 +100,14 @@ def test_the_mask_for_gpus_is_the_same_rule(window: int, softcap: float, sinks: 
     query, key, value = (one.detach() for one in inputs())
     found = flex(query, key, value, segments(), 0.3, window, softcap, sinks)
     assert torch.allclose(found, dense(query, key, value, window, softcap, sinks), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_values_may_be_wider_than_queries() -> None:
+    query, key, value = (one.detach() for one in inputs())
+    wide = torch.cat([value, value * 2, value * 3], -1)
+    found = flex(query, key, wide, segments(), 0.3, 0, 0.0)
+    assert torch.allclose(found, dense(query, key, wide, 0, 0.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("sinks", [None, torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -229,5 +230,9 @@ def test_the_view_marks_learned_tokens_and_stops() -> None:
     chat = template("mistral")
     view = mask_view(chat.render(TALK[:2]), chat.tokenizer)
     styles = {view.plain[span.start : span.end]: str(span.style) for span in view.spans}
-    assert "".join(text for text in styles if text) and view.plain == chat.written(TALK[:2])
+    assert "".join(text for text in styles if text)
+    assert view.plain.replace("⟦", "").replace("⟧", "") == chat.written(TALK[:2])
+    assert view.plain.count("⟦") == view.plain.count("⟧") == 1 and "<|im_end|>⟧" in view.plain
+    half = mask_view(chat.render((TALK[0], replace(TALK[1], train=0.5))), chat.tokenizer)
+    assert "⟧×0.5" in half.plain
     assert [text for text, style in styles.items() if "underline" in style] == ["<|im_end|>"]

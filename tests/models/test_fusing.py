@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Olmo2Config, Qwen2Config
+from transformers import Olmo2Config, Qwen2Config, SeedOssConfig
 
 import tiny
 from burnish.models import fusing, native
@@ -98,6 +98,22 @@ def test_bfloat16_values_stay(kind: str, own: bool, tmp_path: Path, monkeypatch:
     for name, grad in grads.items():
         difference = (fused_grads[name].float() - grad.float()).norm() / grad.float().norm()
         assert difference < 0.03, name
+
+
+def test_an_mlps_own_dropout_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiny.CONFIGS, "seed_oss", (SeedOssConfig, {"residual_dropout": 0.5, "head_dim": 8}))
+    monkeypatch.setitem(tiny.TEMPLATES, "seed_oss", tiny.CHATML)
+    lm = made("seed_oss", tmp_path, lora=False)
+    lm.model.train()
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return passed(lm)[0]
+
+    expected = drawn(0)
+    with fused_layers(lm.model):
+        assert torch.allclose(drawn(0), expected, atol=1e-5) and not torch.allclose(drawn(1), expected, atol=1e-2)
+        assert any("norm" in name for name in replaced(lm))
 
 
 def kept(lm: LanguageModel) -> int:

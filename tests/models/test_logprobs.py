@@ -50,6 +50,29 @@ def test_head_equals_log_softmax(
         assert torch.allclose(ours, plain, atol=1e-5)
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["kernels", "written"])
+def test_logits_that_are_kept_change_no_bit(small_chunks: None, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        monkeypatch.setattr(logprobs._taken_in, "_native", None)
+        monkeypatch.setattr(logprobs._pushed, "_native", None)
+    torch.manual_seed(0)
+    hidden, weight = (torch.randn(rows, 16, requires_grad=True) for rows in (10, 50))
+    tokens, upstream = torch.randint(0, 50, (10,)), torch.randn(10)
+    found = []
+    # Parts of 15 tokens for ten rows take 600 bytes, the last one of five 200: none fits, the first and the last, all
+    for room in (0, 800, 1 << 20):
+        monkeypatch.setattr(logprobs, "KEPT", {"cpu": room})
+        values = head_logprobs(hidden, tokens, Head(weight, None, 1.0, None))
+        kept = values.grad_fn.next_functions[0][0].kept if room else {}
+        assert list(kept) == {0: [], 800: [0, 45], 1 << 20: [0, 15, 30, 45]}[room]
+        grads = [torch.autograd.grad((values * upstream).sum(), [hidden, weight], retain_graph=True) for _ in range(2)]
+        assert not kept  # and what is asked for again is made again
+        found.append([values, *grads[0], *grads[1]])
+    for one in found[1:]:
+        assert all(torch.equal(mine, first) for mine, first in zip(one, found[0], strict=True))
+    assert torch.equal(found[0][1], found[0][3]) and torch.equal(found[0][2], found[0][4])
+
+
 def test_no_tokens_give_no_values() -> None:
     head = Head(torch.randn(50, 16), None, 1.0, None)
     assert head_logprobs(torch.randn(0, 16), torch.zeros(0, dtype=torch.long), head).shape == (0,)

@@ -181,6 +181,37 @@ def test_what_an_adapter_cannot_be_is_asked_of_new_ones_alone(tmp_path: Path, st
     assert problems(*continued) == merging
 
 
+def test_what_must_fail_is_planned(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+
+    def problems(*overrides: str) -> list[str]:
+        return [problem.what for problem in Plan(load_recipe(recipe, list(overrides)), store).problems]
+
+    assert problems() == []
+    assert problems("steps.whole={use: fold, model: $sft}") == [
+        "$sft makes a whole model, and an adapter is folded here"
+    ]
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    size = weights.stat().st_size
+    assert f"the file ends after {size:,} of {size + 7:,} bytes" in problems()
+    weights.write_bytes(b"<html>not found</html>")
+    assert "not a safetensors file, or the beginning of one" in problems()
+
+
+def test_steps_of_one_seed_differ_by_their_settings_alone(tmp_path: Path, store: Workspace) -> None:
+    recipe = loop.write_loop(tmp_path)
+    same = "{use: sft, data: $clean, train: {max_steps: 2, batch_size: 4}, seed: 3}"
+    other = "{use: sft, data: $clean, train: {max_steps: 2, batch_size: 4}}"
+    plan = Plan(
+        load_recipe(recipe, [f"steps.a={same}", f"steps.b={same}", f"steps.c={other}", f"steps.d={other}"]), store
+    )
+    ids = {name: plan.steps[name].id for name in "abcd"}
+    assert ids["a"] == ids["b"] and len(set(ids.values())) == 3
+    moved = Plan(load_recipe(recipe, [f"steps.a={same}", "seed=9"]), store)
+    assert moved.steps["a"].id != ids["a"]
+
+
 def test_the_ledger_accounts_for_time_and_tokens(tmp_path: Path, store: Workspace) -> None:
     result = run(loop.write_loop(tmp_path), store)
     rows = {row.step: row for row in ledger((name, one.manifest) for name, one in result.artifacts.items())}

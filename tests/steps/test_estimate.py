@@ -42,7 +42,7 @@ def test_memory_and_disk() -> None:
     assert estimate.training_memory(size, "bfloat16", None, 1024) == pytest.approx(2 + rest)
     assert estimate.training_memory(size, "bfloat16", None, 1024, True) == pytest.approx(2 + rest - 0.09375 / 2)
     # in fp32 2 GiB of weights, 2 of gradients, 4 of moments, and tokens keep twice as much
-    assert estimate.training_memory(size, "float32", 4, 1024) == pytest.approx(8 + 2 * 0.09375 + estimate.TORCH_GIB)
+    assert estimate.training_memory(size, "float32", 8, 1024) == pytest.approx(8 + 2 * 0.09375 + estimate.TORCH_GIB)
     # 0.5 G parameters of 0.55 bytes, twice
     assert estimate.training_memory(size, "nf4", None, 1024) == pytest.approx(0.55 + rest)
     # the model 1 GiB, its best weights 1 more, two checkpoints of 2 + 2 + 4 bytes a parameter: 8

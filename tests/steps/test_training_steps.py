@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import loop
-from burnish.errors import Problems
+from burnish.errors import Problems, TrainingError
 from burnish.models.load import load_model
 from burnish.models.scores import score_answers, score_steps
 from burnish.recipe.load import load_recipe
@@ -129,6 +129,69 @@ def test_every_training_step(recipe: Path, store: Workspace) -> None:
 def test_what_does_not_fit_is_found_by_the_plan(change: str, said: str, recipe: Path, store: Workspace) -> None:
     with pytest.raises(Problems, match=said):
         run(recipe, store, change)
+
+
+def problems(recipe: Path, store: Workspace, *overrides: str) -> list[str]:
+    return [f"{problem.what} {problem.hint}" for problem in Plan(load_recipe(recipe, list(overrides)), store).problems]
+
+
+def test_margins_that_are_not_there_are_missed_by_the_plan(recipe: Path, store: Workspace, tmp_path: Path) -> None:
+    pairs = ({"prompt": f"Say {one}", "chosen": one, "rejected": "no"} for one in loop.COLOURS)
+    loop.rows(tmp_path / "pairs.jsonl", *pairs)
+    (said,) = problems(recipe, store)
+    assert "the pairs of $pairs have no margins" in said and "`chosen_score` and `rejected_score`" in said
+
+
+def test_pairs_that_the_template_makes_one_are_refused(recipe: Path, store: Workspace, tmp_path: Path) -> None:
+    row = {"prompt": "Say red", "chosen": "red", "rejected": " red\n", "margin": 0.5}
+    template = tmp_path / "model" / "chat_template.jinja"
+    text = template.read_text()
+    template.write_text(text.replace("message['content']", "message['content'].strip()"))
+    loop.rows(tmp_path / "pairs.jsonl", row, *({**row, "chosen": one} for one in loop.COLOURS[1:]))
+    said = problems(recipe, store)
+    assert template.read_text() != text and any("chosen and rejected are the same tokens" in one for one in said)
+
+
+def test_rows_without_targets_are_missed_before_models_answer(recipe: Path, store: Workspace) -> None:
+    step = "{use: preferences, prompts: $clean, models: [$sft], grader: numeric}"
+    (said,) = problems(recipe, store, f"steps.made={step}")
+    assert "no answer to the rows of $clean can be scored" in said and "give each row a `target`" in said
+    assert problems(recipe, store, "steps.made=" + step.replace("numeric", "{format: {kind: upper, items: [A]}}")) == []
+
+
+def test_too_many_broken_rows_are_known_to_the_plan(recipe: Path, store: Workspace, tmp_path: Path) -> None:
+    good = [loop.talk(f"Say {one}", one) for one in loop.COLOURS]
+    loop.rows(tmp_path / "chats.jsonl", *good[:9], loop.talk("Say", ""))
+    (said,) = problems(recipe, store)
+    assert said.startswith("1 of the first 10 rows cannot be used; the first:") and "chats.jsonl:10" in said
+    assert problems(recipe, store, "steps.chats.max_quarantined=0.2") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("return LossOutput(logprobs / 'a')", "TypeError"), ("return -logprobs.sum()", "no attribute 'total'")],
+)
+def test_a_loss_of_ones_own_that_fails_is_named_by_its_line(
+    body: str, said: str, recipe: Path, store: Workspace, tmp_path: Path
+) -> None:
+    text = [
+        "from typing import ClassVar", "from burnish.config import Config",
+        "from burnish.objectives.parts import LossOutput", "class Mine(Config):",
+        '    unit: ClassVar[str] = "token"', "    def loss(self, logprobs, weights):", f"        {body}", "",
+    ]  # fmt: skip
+    (tmp_path / "mine.py").write_text("\n".join(text))
+    with pytest.raises(TrainingError, match=f"Mine failed: .*{said}") as caught:
+        run(recipe, store, f"steps.lora.objective={{use: '{tmp_path}/mine.py:Mine'}}")
+    assert caught.value.where.startswith(f"{tmp_path}/mine.py")
+    assert caught.value.where.endswith(":7") == (said == "TypeError")
+
+
+def test_the_loss_of_the_documentation_trains(recipe: Path, store: Workspace, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (tmp_path / "my_loss.py").write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    choice = f"{{use: '{tmp_path}/my_loss.py:MyLoss', beta: 0.2}}"
+    made = run(recipe, store, f"steps.lora.objective={choice}").artifacts["lora"]
+    assert 0 < made.manifest.summary["training"]["metrics"]["focus"] <= 1
 
 
 def test_a_margin_that_contradicts_its_pair_is_refused(recipe: Path, store: Workspace, tmp_path: Path) -> None:

@@ -113,6 +113,16 @@ def test_foreign_answers_stand_behind_their_own_prompts(folder: Path) -> None:
         start = own.turns[-1].start
         assert away.ids == own.ids[:start] + other.ids[other.turns[-1].start :]
         assert not any(away.weights[:start]) and any(away.weights[start:])
+    # the same prompts, good answers first and bad ones behind: half of the rows away stands the prompt itself
+    both = [lm.chat.answer_ids((Message("user", text),), f"{text} {good}") for good in "ab" for text in TEXTS]
+    for own, away in zip(both, with_foreign_answers(both, lm.context), strict=True):
+        start = own.turns[-1].start
+        others = [
+            other.ids[other.turns[-1].start :]
+            for other in both
+            if other.ids[: other.turns[-1].start] != own.ids[:start]
+        ]
+        assert away.ids[:start] == own.ids[:start] and away.ids[start:] in others
     # where nothing else fits, a row stands for itself
     longest = max(len(row.ids) for row in made)
     assert all(len(row.ids) <= longest for row in with_foreign_answers(made, longest))

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from burnish.models.native import adamw
 from burnish.training import optim
 from burnish.training.optim import MasterOptimizer, Optimization
 
@@ -17,6 +18,26 @@ def test_steps() -> None:
     assert Optimization(batch_size=4, epochs=0.5).steps(10) == 2
     assert Optimization(batch_size=4, epochs=2, max_steps=3).steps(10) == 3
     assert Optimization(batch_size=64).steps(1) == 1
+    assert Optimization(batch_size=32, epochs=1.01).steps(32) == 1  # 32.32 rows are 32
+
+
+def test_muon_is_for_the_layers_matrices() -> None:
+    settings = Optimization(optimizer="muon", weight_decay=0.1)
+    assert settings.group("layers.0.q_proj.weight", 2) == ("muon", 0.1, 1.0)
+    assert settings.group("embed_tokens.weight", 2) == ("adamw", 0.1, 1.0)
+    assert settings.group("layers.0.mlp.experts.gate_up_proj", 3) == ("adamw", 0.1, 1.0)
+    for name, ndim in (("layers.0.mlp.experts.gate_up_proj_bias", 2), ("q_proj.bias", 1), ("norm.weight", 1)):
+        assert settings.group(name, ndim) == ("adamw", 0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", optim.MOMENT_BYTES)
+def test_what_an_optimizer_holds(kind: str, dtype: torch.dtype) -> None:
+    matrix = torch.nn.Parameter(torch.ones(512, 512, dtype=dtype))
+    optimizer = MasterOptimizer([("q", matrix)], Optimization(optimizer=kind))  # type: ignore[arg-type]
+    (state,) = optimizer._states
+    held = sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
+    assert held / matrix.numel() == pytest.approx(optim.MOMENT_BYTES[kind][dtype == torch.float32], rel=0.05)
 
 
 def test_the_rate_rises_then_falls() -> None:
@@ -67,6 +88,8 @@ def test_a_gradient_that_is_not_finite_is_not_applied(kind: str, value: float) -
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["adamw", "adamw32bit", "adamw8bit", "muon"])
 def test_updating_in_parts_changes_nothing(kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adamw, "fits", lambda _: False)  # a kernel of our own needs no parts
+
     def trained(part: int) -> list[torch.Tensor]:
         monkeypatch.setattr(optim, "PART", {"cpu": part})
         torch.manual_seed(0)

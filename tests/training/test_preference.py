@@ -107,7 +107,13 @@ def test_other_losses_epochs_and_seeds_use_a_reference_again_and_other_models_do
         pair_reference(lm, pairs(lm)[1:], tmp_path, Optimization(), 0),
         pair_reference(lm, pairs(lm), tmp_path, Optimization(micro_tokens=64), 0),  # sums in another order
     ]
-    assert len({first.id, *(one.id for one in others)}) == 4
+    lm.model.config.rms_norm_eps *= 2  # a setting that no weight shows
+    others.append(pair_reference(lm, pairs(lm), tmp_path, Optimization(), 0))
+    for module in adapted.model.modules():
+        if hasattr(module, "lora_A"):
+            module.scaling["default"] *= 2
+    others.append(pair_reference(adapted, pairs(lm), tmp_path, Optimization(), 0))
+    assert len({first.id, *(one.id for one in others)}) == 6
 
 
 def test_experts_in_four_bits_are_part_of_a_references_hash(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.training.tracking import tracked
+from burnish.training.tracking import Tracker, tracked
 
 
 def test_mlflow_has_the_metrics_and_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,16 +23,29 @@ def test_mlflow_has_the_metrics_and_the_settings(tmp_path: Path, monkeypatch: py
     assert setting.read_text() == "0.001"
 
 
-@pytest.mark.parametrize(("name", "settings"), [("wandb", {"WANDB_MODE": "offline"}), ("trackio", {})])
-def test_a_resumed_run_goes_on_in_the_same_tracker(
-    name: str, settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip(name)
-    for key, value in {**settings, "WANDB_DIR": str(tmp_path), "TRACKIO_DIR": str(tmp_path)}.items():
-        monkeypatch.setenv(key, value)
+def two_runs(name: Tracker, folder: Path) -> None:
+    """A run's first step, and its second one after it was resumed."""
     for step in (0, 1):
-        with tracked([name], "sft-1234", {"seed": 0}, tmp_path) as after:  # type: ignore[list-item]
+        with tracked([name], "sft-1234", {"seed": 0}, folder) as after:
             assert after is not None
             after(step, {"step": step, "loss": 3.0 - step})
-    found = {path.name.rpartition("-")[2] for path in tmp_path.glob("wandb/*run-*")}
-    assert found == ({"1234"} if name == "wandb" else set())
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    seen = []
+    begin = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **given: seen.append(begin(**given)) or seen[-1])
+    two_runs("wandb", tmp_path)
+    assert [(run.id, run.name, run.settings.resume) for run in seen] == [("sft-1234", "sft-1234", "allow")] * 2
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    pytest.importorskip("trackio")
+    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    two_runs("trackio", tmp_path)
+    assert storage.get_runs("burnish") == ["sft-1234"]
+    assert [row["loss"] for row in storage.get_logs("burnish", "sft-1234")] == [3.0, 2.0]

@@ -103,8 +103,9 @@ def test_a_turn_counts_as_much_as_its_weight_says(llama: Path, tmp_path: Path) -
     first, second = ([-float(values[place - 1, row.ids[place]]) for place in span] for span in spans)
     expected = (sum(first) + 3 * sum(second)) / (len(first) + 3 * len(second))
     settings = Optimization(batch_size=1, max_steps=1)
-    train_supervised(lm, [row], SFT(), settings, seed=0, folder=tmp_path)
+    result = train_supervised(lm, [row], SFT(), settings, seed=0, folder=tmp_path)
     assert losses(tmp_path) == [pytest.approx(expected, abs=1e-4)]
+    assert result.learned == len(first) + 3 * len(second)
     assert expected != pytest.approx((sum(first) + sum(second)) / (len(first) + len(second)), abs=1e-2)
 
 
@@ -280,6 +281,36 @@ def test_a_row_that_no_memory_holds_is_a_clear_error(
     monkeypatch.setattr(module, "token_logprobs", full)
     with pytest.raises(TrainingError, match="memory does not suffice for a micro-batch of"):
         supervised(llama, tmp_path / "full")
+
+
+def test_what_cannot_be_cut_is_not_tried_again(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs of a step must be seen at once."""
+    asked = []
+
+    def full(model: object, batch: Batch) -> Tensor:
+        asked.append(len(batch.ids))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    lm = load_model(llama, dtype="float32")
+    settings = Optimization(batch_size=4)
+    reference = pair_reference(lm, pairs(lm), tmp_path, settings, 0)
+    monkeypatch.setattr("burnish.training.preference.refuse_other_start", lambda *_: None)
+    monkeypatch.setattr(answers, "token_logprobs", full)
+    with pytest.raises(TrainingError, match="memory does not suffice"):
+        train_preference(lm, pairs(lm), reference, DPO(variant="aot"), settings, seed=0, folder=tmp_path)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_is_as_it_was_when_training_fails(
+    checkpointing: bool, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burnish.training.supervised.token_logprobs", lambda *_: torch.tensor([torch.nan] * 400))
+    lm = load_model(llama, dtype="float32")
+    with pytest.raises((TrainingError, RuntimeError)):
+        train_supervised(lm, rows(lm), SFT(), Optimization(checkpointing=checkpointing), seed=0, folder=tmp_path)
+    assert not any(module.training for module in lm.model.modules())
+    assert not lm.model.is_gradient_checkpointing
 
 
 def test_no_memory_for_the_optimizer_is_known_before_the_first_step(

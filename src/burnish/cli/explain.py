@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from burnish.cli.list import TABLES
 from burnish.cli.options import AsJson, print_json
-from burnish.config import Config, Explained, Table, explain, models_in, tables_of
+from burnish.config import Config, Explained, Table, explain, fields_at, models_in, tables_of
 from burnish.errors import ConfigError
 from burnish.recipe.load import RecipeConfig, RepeatConfig
 from burnish.registry import suggest
@@ -88,9 +88,24 @@ def _find(name: str) -> list[tuple[str, type[BaseModel]]]:
             entry = table.entry(name)
             source = f" ({entry.source})" if entry.source else ""
             found.append((f"{name} ({table.kind}): {entry.summary}{source}", table.resolve(name)))
+    if not found and (settings := _settings_called(name)):
+        raise ConfigError(f"'{name}' is a setting of {', '.join(settings)}", hint=f"burnish explain {settings[0]}")
     if not found:
         raise ConfigError(f"nothing is called '{name}'", hint=suggest(name, list(dict.fromkeys(names))))
     return found
+
+
+def _settings_called(name: str) -> list[str]:
+    """The dotted names of all settings whose last part is this."""
+    found = [f"recipe.{name}"] if name in fields_at(RecipeConfig, ()) else []
+    for registry in TABLES.values():
+        table = Table(registry).load()
+        for row in table.names():
+            model = table.resolve(row)
+            inner = [(f"{row}.{field}", part) for field, info in model.model_fields.items()
+                     for part in models_in(info.annotation)]  # fmt: skip
+            found += [f"{title}.{name}" for title, part in [(row, model), *inner] if name in fields_at(part, ())]
+    return list(dict.fromkeys(found))
 
 
 def _inner(model: type[BaseModel], name: str) -> type[BaseModel] | None:

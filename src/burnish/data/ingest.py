@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from burnish.data.formats import Converted, convert, detect, unread
+from burnish.data.formats import FORMATS, Converted, convert, detect, unread
 from burnish.data.sources import Raw, read
 from burnish.errors import DataError
 
@@ -89,6 +89,8 @@ def _shape_of(raw: Raw, shape: str, shapes: dict[str, str]) -> str:
         name = detect(raw.value)
         if name is None:
             keys = ", ".join(sorted(map(str, raw.value)))[:120]
-            raise DataError(f"a row of unknown shape, with the keys {keys}")
+            shapes_known = "; ".join(f"{', '.join(known.keys)} ({known.name})" for known in FORMATS)
+            raise DataError(f"a row of unknown shape, with the keys {keys}",
+                            hint=f"rename its columns to those of a known shape: {shapes_known}")  # fmt: skip
         shapes[file] = name
     return shapes[file]

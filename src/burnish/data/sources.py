@@ -17,7 +17,10 @@ from burnish.errors import DataError
 WRAPPERS = ("data", "rows", "train", "test", "examples", "instances", "items")
 """Keys under which a JSON file may hold its list of rows."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-
+LINES = (".jsonl", ".ndjson", ".csv")
+"""Kinds of files in which a row is a line, or hardly more."""
+SAMPLED = 1 << 20
+"""Bytes at the beginning of a file by which its rows are counted."""
 
 PACKED = 3.0
 """Characters of text in a byte of gzip."""
@@ -82,7 +85,18 @@ def expected_rows(path: Path, each: float) -> float:
             return float(pyarrow.parquet.read_metadata(path).num_rows)
         except pyarrow.ArrowException:
             return 0.0
-    return path.stat().st_size * (PACKED if path.suffix == ".gz" else 1.0) / max(1.0, each)
+    size = path.stat().st_size * (PACKED if path.suffix == ".gz" else 1.0)
+    return size / max(1.0, (_line(path) if _suffix(path) in LINES else None) or each)
+
+
+def _line(path: Path) -> float | None:
+    """Mean bytes of a file's first lines; None where they cannot be read."""
+    try:
+        with _open(path) as stream:
+            head = stream.read(SAMPLED)
+    except BROKEN_GZIP:
+        return None
+    return len(head) / max(1, sum(1 for line in head.splitlines() if line.strip()))
 
 
 def _suffix(path: Path) -> str:

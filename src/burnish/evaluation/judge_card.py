@@ -115,14 +115,16 @@ def called(preference: float) -> float:
     return 0.5 if preference == 0.5 else float(preference > 0.5)
 
 
-def _preferred(pair: Pair) -> float:
-    assert pair.verdict.preference is not None
+def _preferred(verdict: Verdict) -> float:
+    assert verdict.preference is not None
     # Where the order decides, the judge has no opinion on the answers.
-    return 0.5 if pair.verdict.flipped else called(pair.verdict.preference)
+    return 0.5 if verdict.flipped else called(verdict.preference)
 
 
 def _calls(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    return [_preferred(pair) for pair in pairs], [called(pair.human) for pair in pairs if pair.human is not None]
+    return [_preferred(pair.verdict) for pair in pairs], [
+        called(pair.human) for pair in pairs if pair.human is not None
+    ]
 
 
 def _mean(values: Sequence[float], pairs: Sequence[Pair] = ()) -> Estimate | None:
@@ -168,7 +170,7 @@ def _habit(pairs: Sequence[Pair], sign: Any, *, human: bool = False) -> Estimate
     values, of = [], []
     for pair in pairs:
         if pointed := sign(pair):
-            call = called(pair.human) if human and pair.human is not None else _preferred(pair)
+            call = called(pair.human) if human and pair.human is not None else _preferred(pair.verdict)
             values.append(call if pointed > 0 else 1 - call)
             of.append(pair)
     return _mean(values, of)
@@ -181,18 +183,21 @@ def _own(labelled: Sequence[Pair], model: str) -> Estimate | None:
         mine = (pair.first_model == model) - (pair.second_model == model)
         if model and mine:
             assert pair.human is not None
-            values.append(mine * (_preferred(pair) - called(pair.human)))
+            values.append(mine * (_preferred(pair.verdict) - called(pair.human)))
     return mean_interval(values, bounds=(-1.0, 1.0)) if values else None
 
 
 def _retest(scored: Sequence[Pair]) -> Estimate | None:
     twice = [pair for pair in scored if pair.again is not None and pair.again.preference is not None]
     again = [replace(pair, verdict=pair.again) for pair in twice if pair.again is not None]
-    return _mean([float(_preferred(one) == _preferred(two)) for one, two in zip(twice, again, strict=True)])
+    return _mean(
+        [float(_preferred(one.verdict) == _preferred(two.verdict)) for one, two in zip(twice, again, strict=True)]
+    )
 
 
 def _wins(verdicts: Sequence[Verdict]) -> Estimate | None:
-    return _mean([verdict.preference for verdict in verdicts if verdict.preference is not None])
+    found = [verdict for verdict in verdicts if verdict.preference is not None]
+    return _mean([_preferred(verdict) for verdict in found])
 
 
 def _alarms(card: JudgeCard) -> Iterator[str]:

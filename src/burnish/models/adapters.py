@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config import Config
 from burnish.errors import ModelError, Problem
-from burnish.log import note
+from burnish.log import note_once
 from burnish.models import targets
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 class Lora(Config):
     """A low-rank adapter: each chosen matrix W becomes W + (alpha / rank) B A. Source: arXiv:2106.09685."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "r": "`rank`", "lora_r": "`rank`", "lora_alpha": "`alpha`", "lora_dropout": "`dropout`",
+        "target_modules": "`targets`", "lora_target_modules": "`targets`",
+        "lora_target_linear": "`targets: all-linear`", "use_rslora": "`rslora`",
+        "use_dora": "`dora`", "load_in_4bit": "`quantize`", "modules_to_save": "`also`",
+    }  # fmt: skip
 
     rank: int = Field(default=16, ge=1)
     """Rank of the update; 8 to 64 is usual."""
@@ -100,7 +108,7 @@ def attach(lm: LanguageModel, lora: Lora, seed: int) -> LanguageModel:
     """
     if hasattr(lm.model, "peft_config"):
         (settings,) = lm.model.peft_config.values()
-        note(f"the adapter of {lm.source.ref} is trained on as it was made: rank {settings.r}, alpha"
+        note_once(f"the adapter of {lm.source.ref} is trained on as it was made: rank {settings.r}, alpha"
              f" {settings.lora_alpha:g}, dropout {settings.lora_dropout:g}; what `lora` says is not used")  # fmt: skip
         return lm
     import torch

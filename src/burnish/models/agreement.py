@@ -17,7 +17,7 @@ from burnish.models.layout import lay_out
 from burnish.models.locate import short
 from burnish.models.logprobs import head_of, hidden_states, logits_of
 
-TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.05}
+TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.25}
 """Largest difference of a log-probability (nats) that rounding explains."""
 TOKENS = 16
 

@@ -264,13 +264,18 @@ def _kept_words(message: Message) -> str:
 
 
 def mask_view(rendered: Rendered, tokenizer: Any) -> Text:
-    """The tokens in colour: learned ones green, their stop tokens underlined, the rest dim."""
+    """The tokens in colour, learned ones in ⟦ ⟧ with their weight where it is not 1: green, their stop tokens
+    underlined, the rest dim."""
     from rich.text import Text
 
     text = Text()
     stops = {turn.stop - 1 for turn in rendered.turns}
     waiting: list[int] = []
+    before = 0.0
     for place, (token, weight) in enumerate(zip(rendered.ids, rendered.weights, strict=True)):
+        if weight != before:
+            text.append(_border(before, weight), style="green")
+            before = weight
         style = "dim" if weight == 0 else "bold green underline" if place in stops else "green"
         waiting.append(token)
         piece = tokenizer.decode(waiting)
@@ -278,4 +283,10 @@ def mask_view(rendered: Rendered, tokenizer: Any) -> Text:
             text.append(piece, style=style)
             waiting = []
     text.append(tokenizer.decode(waiting) if waiting else "")
-    return text
+    return text.append(_border(before, 0.0), style="green")
+
+
+def _border(before: float, after: float) -> str:
+    """What stands between tokens of two weights."""
+    closed = f"⟧×{before:g}" if before not in (0, 1) else "⟧" if before else ""
+    return closed + ("⟦" if after else "")

@@ -35,10 +35,13 @@ aten = torch.ops.aten
 @contextmanager
 def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     """Replace what fits in a model's layers while this lasts. Weights, names and what is saved stay as they are."""
+    if not wanted:
+        yield
+        return
     found: list[tuple[Any, Callable[..., Tensor]]] = []
     norms: dict[type, tuple[float, bool] | None] = {}
     experts: dict[type, bool] = {}
-    for module in backbone_of(model).modules() if wanted else ():
+    for module in backbone_of(model).modules():
         if "forward" in vars(module):  # experts that are held in four bits
             continue
         forward = _norm_of(module, norms) or _gated_of(module) or _adapted_of(module) or _linear_of(module)
@@ -48,7 +51,7 @@ def fused_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     for module, forward in found:
         module.forward = forward
     try:
-        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack), _rotations(model, wanted):
+        with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack), _rotations(model):
             yield
     finally:
         for module, _ in found:
@@ -191,7 +194,7 @@ class _Norm(torch.autograd.Function):  # type: ignore[misc]
 def _gated_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     """An MLP's forward that keeps gate and up projection alone, if the module computes down(act(gate) * up)."""
     names = ("gate_proj", "up_proj", "down_proj", "act_fn")
-    if not all(callable(getattr(module, name, None)) for name in names):
+    if not all(callable(getattr(module, name, None)) for name in names) or _drops(module):
         return None
     gate, up, down, act = (getattr(module, name) for name in names)
     width = getattr(gate, "in_features", None)
@@ -205,6 +208,12 @@ def _gated_of(module: Any) -> Callable[[Tensor], Tensor] | None:
     fits = (name for name in ACTS if torch.equal(down(_gated.plain(gates, values, name)), expected))
     act = next(fits, None)
     return None if act is None else partial(_gated_mlp, gate, up, down, act)
+
+
+def _drops(module: Any) -> bool:
+    """Whether a module has dropout of its own, which shows in training alone (Seed-OSS)."""
+    numbers = [value for name, value in vars(module).items() if "dropout" in name and isinstance(value, int | float)]
+    return any(numbers) or any(isinstance(child, torch.nn.Dropout) and child.p for child in module.children())
 
 
 def _gated_mlp(gate: Any, up: Any, down: Any, act: str, x: Tensor) -> Tensor:
@@ -258,9 +267,9 @@ ROTATION = "apply_rotary_pos_emb"
 
 
 @contextmanager
-def _rotations(model: Any, wanted: bool) -> Iterator[None]:
+def _rotations(model: Any) -> Iterator[None]:
     """Put our own in the place of the rotation of a family's file, if it computes the usual one."""
-    families = {type(module).__module__ for module in backbone_of(model).modules()} if wanted else set()
+    families = {type(module).__module__ for module in backbone_of(model).modules()}
     found = {file: getattr(file, ROTATION) for file in map(sys.modules.__getitem__, families)
              if hasattr(file, ROTATION) and _is_usual(getattr(file, ROTATION))}  # fmt: skip
     for file, theirs in found.items():

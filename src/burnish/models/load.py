@@ -24,6 +24,7 @@ from burnish.models.locate import (
     is_url,
     locate,
     short,
+    tensor_header,
     write_pedigree,
 )
 from burnish.models.targets import EXPERTS, WORTH_SAYING
@@ -39,6 +40,9 @@ def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]
         return []
     try:
         source = locate(ref)
+        for path in (source.path, source.weights.path):
+            for file in sorted(path.glob("*.safetensors")) if path is not None else ():
+                tensor_header(file)
         if source.weights.path is not None:
             if scores and gives_scores(source):
                 _refuse_several_scores(source.weights)
@@ -157,15 +161,16 @@ class LanguageModel:
     def trees(self) -> bool:
         """Whether rows may share what they begin with, exactly; said once when they may not.
 
-        Raises ModelError for a model whose log-probabilities would be others than its own.
+        Raises ModelError for a model whose log-probabilities would be others than its own, or depend on padding.
         """
         from burnish.models.agreement import refuse_other_logits
-        from burnish.models.packing import why_not
+        from burnish.models.packing import refuse_other_padding, why_not
 
         if self.gives == "text":
             refuse_other_logits(self.model)
         reason = why_not(self.model)
         if reason:
+            refuse_other_padding(self.model)
             note_once(f"{self.source.ref}: {reason}, so rows are padded and nothing is shared; results are the same")
         return not reason
 
@@ -277,6 +282,12 @@ def load_model(ref: str | Path, *, dtype: str = "auto", device: str = "auto", tr
     except ModelError:
         raise
     except Exception as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                "the model's weights have other shapes than its config.json says",
+                where=source.name,
+                hint="files of two models lie side by side, or config.json was changed",
+            ) from error
         hint = _trust_hint(error, source) or "`burnish doctor` shows the versions installed"
         raise ModelError(f"the model cannot be loaded: {short(error)}", where=source.name, hint=hint) from error
     model.eval()

@@ -28,6 +28,7 @@ TRUSTED = "trusted.txt"
 ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 INDEX = "model.safetensors.index.json"
+WHOLE = "download or copy it once more"
 PEDIGREE = "burnish.json"
 """What a folder that was saved here is made of; an adapter's names the fingerprint of its base."""
 IDENTITY = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.py", "merges.txt", "vocab.txt")
@@ -241,7 +242,10 @@ def size_of(ref: str | Path) -> Size | None:
         return None
     if path is None:
         return None
-    tensors = [entry for file in _weight_files(path) for entry in tensor_header(file).values()]
+    try:
+        tensors = [entry for file in weight_files(path) for entry in tensor_header(file).values()]
+    except (BurnishError, OSError):
+        return None
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config = {**config, **config.get("text_config", {})}
     layers, width, heads = (next((config[name] for name in names if config.get(name)), 0) for names in SIZES)
@@ -257,7 +261,7 @@ SIZES = (("num_hidden_layers", "n_layer", "n_layers"), ("hidden_size", "n_embd",
 """What configurations call the number of layers, the width of a hidden state, and the number of heads."""
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """The files that transformers reads a model from. Others may lie beside them, with the same weights once more."""
     index = path / "model.safetensors.index.json"
     if index.is_file():
@@ -266,11 +270,18 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def tensor_header(file: Path) -> dict[str, Any]:
-    """The names, dtypes and shapes in a safetensors file, without reading its data."""
+    """The names, dtypes and shapes in a safetensors file, without reading its data. Raises ModelError for a file that
+    is not whole."""
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header: dict[str, Any] = json.loads(stream.read(length))
+        try:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header: dict[str, Any] = json.loads(stream.read(length))
+        except (struct.error, ValueError, OverflowError, MemoryError):
+            raise ModelError("not a safetensors file, or the beginning of one", where=str(file), hint=WHOLE) from None
     header.pop("__metadata__", None)
+    end = 8 + length + max((one["data_offsets"][1] for one in header.values()), default=0)
+    if (held := file.stat().st_size) < end:
+        raise ModelError(f"the file ends after {held:,} of {end:,} bytes", where=str(file), hint=WHOLE)
     return header
 
 

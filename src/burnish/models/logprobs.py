@@ -2,8 +2,9 @@
 
 The head (a matrix of V x H) is applied only to the hidden states that predict a supervised token, a part of the
 vocabulary at a time. A part's logits live until the next; of each row its maximum and its sum go on. Memory is rows x
-part instead of B x T x V, the work at unsupervised positions is none, and every part of the head's gradient is written
-once. The products run in the model's dtype (bf16 has matrix instructions), the log-sum-exp in fp32.
+part instead of B x T x V (on a CPU a few more parts are kept for the backward pass), the work at unsupervised positions
+is none, and every part of the head's gradient is written once. The products run in the model's dtype (bf16 has matrix
+instructions), the log-sum-exp in fp32.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from burnish.models.native.linear import weight_gradient
 CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits held at once by kind of device: on a CPU 32 MiB in fp32, which its caches help with; on a GPU, where products
 are fast when they are large, 256 MiB in bf16."""
+KEPT = {"cpu": 1 << 27}
+"""Bytes of logits kept for the backward pass by kind of device, where the head learns; the others are made again."""
 NARROWEST = 256
 """Parts of the vocabulary are multiples of it: narrower products waste the matrix units, and a GPU has its fast ones
 for rows that begin at multiples of 16 bytes."""
@@ -227,19 +230,30 @@ def chunk(like: Tensor) -> int:
     return CHUNK.get(like.device.type, CHUNK["cpu"])
 
 
-def _parts(states: Tensor, head: Head) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """The head in parts: first token, end, the part's weights, and what they give (N, v). All parts' logits lie in the
-    same memory, one after the other."""
+def _parts(states: Tensor, head: Head, kept: dict[int, Tensor], room: int = 0
+           ) -> Iterator[tuple[int, int, Tensor, Tensor]]:  # fmt: skip
+    """The head in parts: first token, end, the part's weights, and what they give (N, v). All parts' logits that are
+    not kept lie in the same memory, one after the other.
+
+    Args:
+        kept: by a part's first token what it gives. It is taken out where it is known, and put in while there is room.
+        room: bytes for what is put in.
+    """
     vocabulary, rows = len(head.weight), len(states)
     size = min(vocabulary, max(1, chunk(head.weight) // max(1, rows) // NARROWEST) * NARROWEST)
     memory = states.new_empty(rows * size)
     for low in range(0, vocabulary, size):
         high = min(low + size, vocabulary)
-        weight, raw = head.weight[low:high], memory[: rows * (high - low)].view(rows, high - low)
-        if head.bias is None:
-            torch.mm(states, weight.T, out=raw)
-        else:
-            torch.addmm(head.bias[low:high], states, weight.T, out=raw)
+        weight, raw = head.weight[low:high], kept.pop(low, None)
+        if raw is None:
+            raw = memory[: rows * (high - low)].view(rows, high - low)
+            if room >= raw.nbytes:
+                raw = kept[low] = torch.empty_like(raw)
+                room -= raw.nbytes
+            if head.bias is None:
+                torch.mm(states, weight.T, out=raw)
+            else:
+                torch.addmm(head.bias[low:high], states, weight.T, out=raw)
         yield low, high, weight, raw
 
 
@@ -266,7 +280,7 @@ def _taken_in(raw: Tensor, tokens: Tensor, most: Tensor, total: Tensor, chosen: 
     before, most = most, torch.maximum(most, logits.amax(-1))
     shrink = (before - most).exp()
     slope = _slope(logits, scale, softcap) if learns else 1.0
-    parts = logits.sub_(most[:, None]).exp_()
+    parts = (logits - most[:, None]).exp_()  # not in the logits' place, who may be kept
     total = total * shrink + parts.sum(-1)
     return most, total, chosen, shrink, parts.mul_(slope).to(raw.dtype) if learns else shrink
 
@@ -293,7 +307,7 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
     d value / d h = slope[token] W[token] - sum over v of p(v) slope(v) W(v). Where the head is frozen (an adapter),
     that is known with the value itself: it is attention with the head's rows as keys and as values, rescaled as the
     maximum rises (as in FlashAttention, arXiv:2205.14135), and the logits are made once. Where the head learns, its
-    gradient waits for the gradient of the values, and the logits are made again.
+    gradient waits for the gradient of the values, and logits that were not kept are made again.
     """
 
     @staticmethod
@@ -304,7 +318,9 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
         total, chosen = torch.zeros_like(most), torch.zeros_like(most)
         ctx.once = learns and not any(ctx.needs_input_grad[1:3])
         pull = torch.zeros(hidden.shape, device=hidden.device) if ctx.once else None
-        for low, _, part, raw in _parts(hidden, head):
+        ctx.kept = {}
+        room = KEPT.get(hidden.device.type, 0) if learns and not ctx.once else 0
+        for low, _, part, raw in _parts(hidden, head, ctx.kept, room):
             most, total, chosen, shrink, parts = _taken_in(raw, tokens - low, most, total, chosen, *settings, ctx.once)
             if pull is not None:
                 pull.mul_(shrink[:, None]).add_(parts @ part)
@@ -327,7 +343,7 @@ class _HeadLogprobs(torch.autograd.Function):  # type: ignore[misc]
         grad_hidden = torch.zeros(hidden.shape, device=hidden.device)
         grad_weight = torch.empty_like(weight)
         grad_bias = torch.empty_like(rest[0]) if rest else None
-        for low, high, part, raw in _parts(hidden, head):
+        for low, high, part, raw in _parts(hidden, head, ctx.kept):
             small, added = _pushed(raw, tokens - low, normalizer, given, head.scale, head.softcap,
                                    grad_bias is not None)  # fmt: skip
             grad_hidden += small @ part

@@ -203,7 +203,7 @@ def _build(written: _Written, document: Document, problems: list[Problem]) -> St
         problems.append(Problem("key 'use' is missing", where, "step types: " + ", ".join(allowed)))
         return None
     if use not in allowed and ".py:" not in str(use):
-        problems.append(Problem(f"there is no step '{use}'", where, suggest(str(use), allowed)))
+        problems.append(Problem(f"there is no step '{use}'", where, STEPS.instead(str(use), allowed)))
         return None
     try:
         step_class = STEPS.resolve(str(use))

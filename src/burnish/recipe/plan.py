@@ -217,7 +217,8 @@ def own_files(settings: Any) -> list[Path]:
         return [path for pair in settings.items() for part in pair for path in own_files(part)]
     if isinstance(settings, list):
         return [path for item in settings for path in own_files(item)]
-    file, mark, _ = settings.rpartition(".py:") if isinstance(settings, str) else ("", "", "")
+    named = isinstance(settings, str) and len(settings.splitlines()) == 1  # a report holds the whole recipe
+    file, mark, _ = settings.rpartition(".py:") if named else ("", "", "")
     return [Path(f"{file}.py")] if mark and Path(f"{file}.py").is_file() else []
 
 

@@ -105,7 +105,7 @@ def _work(plan: Plan, planned: Planned, artifacts: dict[str, Artifact]) -> None:
         spent, attempts = begin_attempt(building.folder)
         running = Running(node.name, building.folder, planned.seed, plan.store, plan.looks)
         began = time.perf_counter()
-        if step.together:
+        if step.in_all_processes:
             parallel.told((node.name, str(building.folder)))
         summary = step.run(inputs, running)
         seconds = spent + time.perf_counter() - began

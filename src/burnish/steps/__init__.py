@@ -24,4 +24,12 @@ STEPS = Registry(
         Entry("suite", "burnish.steps.suite:Suite", "freeze evaluation items; written under `suites:`, not `steps:`"),
         Entry("measure", "burnish.steps.measure:Measure", "one model on one suite; `evaluate` makes these itself"),
     ],
+    {
+        **{name: f"`use: preference`, objective: {name}" for name in ("dpo", "kto", "orpo", "simpo", "cpo")},
+        "lora": "`use: sft`, lora: {rank: 16}",
+        "rm": "`use: reward`",
+        "reward_model": "`use: reward`",
+        "prm": "`use: reward`, objective: steps",
+        "eval": "`use: evaluate`",
+    },
 )

@@ -132,7 +132,7 @@ class Step(Config):
     kind: ClassVar[str]
     """The artifact it makes: dataset, model, suite, scores, comparison, curves or report."""
     phase: ClassVar[Phase]
-    together: ClassVar[bool] = False
+    in_all_processes: ClassVar[bool] = False
     """Whether all processes of a run under torchrun work on it at once; otherwise the leader does."""
 
     def references(self, name: str) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Distillation(Conversations):
     """Bring a model's next-token distributions to those of a teacher with the same tokens, on conversations."""
 
-    units: ClassVar[tuple[str, ...]] = ("distribution",)
+    sums_over: ClassVar[tuple[str, ...]] = ("distribution",)
 
     use: Literal["distill"]
     teacher: ModelRef

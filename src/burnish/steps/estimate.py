@@ -44,8 +44,8 @@ def training_memory(size: Size | None, kind: str, moments: int | None, micro_tok
 
     Args:
         kind: the weights' number format, `nf4` for four bits.
-        moments: bytes a parameter of the optimiser's moments where all weights learn, in bfloat16; gradients and the
-            rest of the masters come to it. None for an adapter.
+        moments: bytes a parameter of the optimiser's moments where all weights learn; gradients and the rest of the
+            masters come to it. None for an adapter.
     """
     if size is None:
         return None
@@ -57,7 +57,7 @@ def training_memory(size: Size | None, kind: str, moments: int | None, micro_tok
 
 def _state(kind: str, moments: int) -> float:
     """Bytes a parameter of the optimiser's: the rest of the masters, and its moments."""
-    return 2.0 + moments if kind == "bfloat16" else 2.0 * moments
+    return moments + (2.0 if kind == "bfloat16" else 0.0)
 
 
 def training_disk(size: Size | None, kind: str, moments: int | None, best: bool) -> float | None:

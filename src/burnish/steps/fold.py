@@ -49,6 +49,9 @@ class Fold(Step):
         step = view.step(self.model)
         if step is not None and step.kind not in ("model", "reward_model"):
             yield Problem(f"{self.model} makes a {step.kind}, and an adapter is folded here", "model")
+        elif step is not None and getattr(step, "lora", None) is None:
+            yield Problem(f"{self.model} makes a whole model, and an adapter is folded here", "model",
+                          "leave `fold` out, or train an adapter: lora: {rank: 16}")  # fmt: skip
 
     def expect(self, view: View) -> Expectation:
         size = size_of(view.root(self.model))

@@ -98,6 +98,16 @@ class Ingest(Step):
             first = head.quarantine[0]
             yield Problem(f"none of the first {HEAD} rows can be used; the first: {first.why}", "from",
                           first.hint or "`burnish show data FILE` shows the reasons")  # fmt: skip
+            return
+        seen = len(head.rows) + len(head.quarantine)
+        if len(head.quarantine) > self.max_quarantined * seen and self.limit is None:
+            first = head.quarantine[0]
+            yield Problem(f"{len(head.quarantine)} of the first {seen} rows cannot be used; the first: {first.why}"
+                          f" ({first.where})", "from", self._mend(first.hint))  # fmt: skip
+
+    @staticmethod
+    def _mend(hint: str) -> str:
+        return f"{hint or 'set `format:`, mend the rows'}, or allow a larger share with `max_quarantined:`"
 
     def holds(self, view: View) -> Holds | None:
         try:
@@ -146,7 +156,7 @@ class Ingest(Step):
             raise DataError(
                 f"{len(found.quarantine)} of {total} rows cannot be used; the first: {first.why}",
                 where=first.where,
-                hint=f"{first.hint or 'set `format:`, mend the rows'}, or allow a larger share with `max_quarantined:`",
+                hint=self._mend(first.hint),
             )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
+
 from burnish.config import Table
 from burnish.data.io import read_rows
 from burnish.errors import DataError, Problem
@@ -13,6 +15,7 @@ from burnish.objectives.parts import PairObjective
 from burnish.steps.base import Inputs, Running, View
 from burnish.steps.rendering import Kept, check_rendering, longest, render_all, render_pair
 from burnish.steps.training import Training
+from burnish.training.optim import Optimization
 from burnish.types import Example, Message, PreferencePair
 
 if TYPE_CHECKING:
@@ -23,15 +26,24 @@ if TYPE_CHECKING:
     from burnish.training.step import RunOptions
 
 
+class SmallSteps(Optimization):
+    """How weights are updated in preference training, which spoils a model by steps that teach one."""
+
+    learning_rate: float = Field(default=5e-6, gt=0)
+    """Highest learning rate. 5e-7 to 5e-6 is usual for whole models, 5e-6 to 5e-5 for adapters."""
+
+
 class Preference(Training):
     """Preference alignment from pairs, or from single answers that were found good or bad (kto). The reference is the
     starting model; its log-probabilities are computed once and kept."""
 
-    units: ClassVar[tuple[str, ...]] = ("pair", "answer")
+    sums_over: ClassVar[tuple[str, ...]] = ("pair", "answer")
 
     use: Literal["preference"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "dpo"
     """The loss: dpo, {dpo: {beta: 0.1}}, {dpo: {variant: ipo}}, simpo, cpo, orpo; kto, which takes pairs apart."""
+    train: SmallSteps = SmallSteps()
+    """Learning rate, batch size, epochs and the like."""
 
     @property
     def _single(self) -> bool:

@@ -18,7 +18,7 @@ from burnish.data.preferences import Answer, pair_up
 from burnish.errors import DataError, Problem
 from burnish.judges import JUDGES
 from burnish.registry import split_choice
-from burnish.rewards import grade
+from burnish.rewards import grade, is_judged
 from burnish.rng import seed_for
 from burnish.steps.base import DatasetRef, Expectation, Holds, Inputs, ModelRefs, Phase, Running, View
 from burnish.steps.estimate import mean_tokens, work_done
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 GOLD = "gold"
 """The name under which a row's own answer takes part."""
+TRIED = 8
+"""Rows whose own answers are graded before anything is made, to see whether they can be."""
+USUAL, ANY = 0.5, 1e-9
+"""Least difference of scores for a pair: of graders and judges that rate, and of reward models."""
 TESTED = 20
 """Pairs that a judge is asked about again, and prompts that are answered with answers to nothing."""
 
@@ -63,8 +67,9 @@ class Preferences(Decoding):
     judge_with: Annotated[Any, Table("burnish.judges:JUDGES")] = None
     """How the judge is asked: pairwise, {pointwise: {scale: 5}}. When left out, pointwise, or `reward` for a reward
     model."""
-    min_margin: float = Field(default=0.5, gt=0)
-    """Least difference of scores for a pair."""
+    min_margin: float | None = Field(default=None, gt=0)
+    """Least difference of scores for a pair. When left out 0.5, and any difference where a reward model judges, whose
+    scores may all be near 0 or near 1."""
     pairs_per_prompt: int = Field(default=1, ge=1)
     """Most pairs of a prompt, those that differ most first; 1 pairs the best answer with the worst."""
     mean_score: tuple[float, float] | None = None
@@ -88,6 +93,16 @@ class Preferences(Decoding):
         if self.scorer == "grader" and rows and not any(self._graded(row).grader for row in rows):
             yield Problem(f"the rows of {self.prompts} carry no grader", "scorer",
                           "`grader: numeric` grades all of them, or `scorer: judge` with a judge model")  # fmt: skip
+        elif self.scorer == "grader":
+            yield from self._check_targets([row for row in map(self._graded, rows) if row.grader][:TRIED])
+
+    def _check_targets(self, rows: Sequence[Example]) -> Iterator[Problem]:
+        """Rows that a grader can score nothing of, most often for want of a target."""
+        without = [row for row in rows if row.target is None]
+        scores = [grade(row, row.messages[-1].content) for row in without if not is_judged(row.grader)]
+        if rows and len(scores) == len(rows) and all(score.value is None for score in scores):
+            yield Problem(f"no answer to the rows of {self.prompts} can be scored: {scores[0].error}", "prompts",
+                          "give each row a `target`, take a grader that needs none, or `scorer: judge`")  # fmt: skip
 
     def holds(self, view: View) -> Holds | None:
         return "pairs"
@@ -110,8 +125,11 @@ class Preferences(Decoding):
         answers, too_long = self._answers(prompts, inputs.names["models"], models, run)
         engine = self._judge(inputs, run)
         scores = self._score(prompts, answers, engine)
-        result = pair_up(prompts, answers, scores, min_margin=self.min_margin, per_prompt=self.pairs_per_prompt,
-                         mean_score=self.mean_score or (-math.inf, math.inf))  # fmt: skip
+        usual = ANY if engine is not None and self._is_reward(engine) else USUAL
+        result = pair_up(
+            prompts, answers, scores, min_margin=self.min_margin or usual, per_prompt=self.pairs_per_prompt,
+            mean_score=self.mean_score or (-math.inf, math.inf),
+        )  # fmt: skip
         dropped = {"no grader": len(ungraded), "too long for a model": too_long, **result.dropped}
         dropped["fewer than two scored answers"] = dropped.get("fewer than two scored answers", 0) - too_long
         dropped = {why: count for why, count in dropped.items() if count}
@@ -119,7 +137,8 @@ class Preferences(Decoding):
         if not result.pairs:
             why = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
             raise DataError(f"none of {len(every)} prompts gave a pair: {why}",
-                            hint="more answers (`n`), a higher `temperature`, or `gold: true`")  # fmt: skip
+                            hint="more answers (`n`), a higher `temperature`, a smaller `min_margin`, `gold: true`"
+                            )  # fmt: skip
         write_rows(run.folder / "rows.jsonl", result.pairs)
         judged = {}
         if engine is not None:
@@ -180,9 +199,13 @@ class Preferences(Decoding):
 
     def _how(self, engine: Any) -> Any:
         """How this judge is asked."""
+        return JUDGES.build(self.judge_with or ("reward" if self._is_reward(engine) else "pointwise"))
+
+    @staticmethod
+    def _is_reward(engine: Any) -> bool:
         from burnish.engines.reward import RewardEngine
 
-        return JUDGES.build(self.judge_with or ("reward" if isinstance(engine, RewardEngine) else "pointwise"))
+        return isinstance(engine, RewardEngine)
 
     def _score(self, prompts: list[Example], answers: list[list[Answer]], engine: Any | None) -> list[list[Score]]:
         if engine is not None:

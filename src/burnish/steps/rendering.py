@@ -182,11 +182,15 @@ def _later_starts(turns: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
 
 
 def render_pair(template: ChatTemplate, pair: PreferencePair) -> RenderedPair:
-    """Both answers as token ids behind the same prompt; only the answers are learned."""
+    """Both answers as token ids behind the same prompt; only the answers are learned. Raises DataError where the
+    template makes them one."""
     from burnish.training.preference import RenderedPair
 
-    return RenderedPair(template.answer_ids(pair.prompt, pair.chosen), template.answer_ids(pair.prompt, pair.rejected),
-                        pair.id, pair.margin or 0.0)  # fmt: skip
+    chosen, rejected = (template.answer_ids(pair.prompt, answer) for answer in (pair.chosen, pair.rejected))
+    if chosen.ids == rejected.ids:
+        raise DataError("chosen and rejected are the same tokens: they differ in what the chat template strips",
+                        where=pair.source, hint="leave such pairs out: `refused: drop`")  # fmt: skip
+    return RenderedPair(chosen, rejected, pair.id, pair.margin or 0.0)
 
 
 def longest(pair: RenderedPair) -> int:

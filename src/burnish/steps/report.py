@@ -197,8 +197,9 @@ def _loss(name: str, artifact: Artifact) -> Loss | None:
     if not file.exists():
         return None
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    points = [(int(row["step"]), float(row["loss"])) for row in rows]
-    return Loss(name, points, f"nats a {artifact.manifest.summary['unit']}")
+    points = [(int(row["step"]) + 1, float(row["loss"])) for row in rows]
+    unit = artifact.manifest.summary["unit"]
+    return Loss(name, points, "nats a token" if unit == "token" else f"mean over {unit}s")
 
 
 def _flow(name: str, artifact: Artifact) -> Flow:

@@ -28,7 +28,7 @@ class Reward(Training):
     """A model that gives a score: of whole answers, learned from pairs, or of steps, learned from labelled steps."""
 
     kind: ClassVar[str] = "reward_model"
-    units: ClassVar[tuple[str, ...]] = ("comparison", "step")
+    sums_over: ClassVar[tuple[str, ...]] = ("comparison", "step")
     gives: ClassVar[Gives] = "scores"
 
     use: Literal["reward"]
@@ -48,6 +48,10 @@ class Reward(Training):
         else:
             pairs = [row for row in view.sample(self.data) if isinstance(row, PreferencePair)]
             yield from check_rendering(view, self.model, pairs, self._render_pair, self.refused)
+            wanted = getattr(OBJECTIVES.build(self.objective), "margins", False)
+            if wanted and pairs and not any(pair.margin for pair in pairs):
+                yield Problem(f"the pairs of {self.data} have no margins", "objective", "leave `margins` out, or give"
+                              " rows a `margin`, or `chosen_score` and `rejected_score`")  # fmt: skip
 
     def _check_model(self, view: View) -> Iterator[Problem]:
         """A head of scores stands on whole weights, or on an adapter that has one."""

@@ -55,7 +55,7 @@ class Conversations(Training):
 class Sft(Conversations):
     """Supervised fine-tuning on conversations. Only assistant turns are learned, unless a message says otherwise."""
 
-    units: ClassVar[tuple[str, ...]] = ("token",)
+    sums_over: ClassVar[tuple[str, ...]] = ("token",)
 
     use: Literal["sft"]
     objective: Annotated[Any, Table("burnish.objectives:OBJECTIVES")] = "sft"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -13,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from burnish import hardware, parallel
+from burnish.code import USER
 from burnish.config import Config, Table
 from burnish.data.io import read_examples
-from burnish.errors import Problem, TrainingError
-from burnish.log import note
+from burnish.errors import BurnishError, Problem, TrainingError
+from burnish.log import note, note_once
 from burnish.models.adapters import Lora, unfit
 from burnish.models.locate import size_of
 from burnish.models.targets import is_adapter
@@ -75,10 +79,20 @@ class Watching(Config):
 class Training(Step):
     """Settings of every step that trains a model."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "base_model": "`model`", "model_name_or_path": "`model`", "datasets": "`data`", "dataset": "`data`",
+        "max_length": "`max_tokens`", "max_seq_length": "`max_tokens`", "sequence_len": "`max_tokens`",
+        "cutoff_len": "`max_tokens`", "bf16": "`dtype`", "report_to": "`track`", "adapter": "`lora: {rank: 16}`",
+        "lora_r": "`lora: {rank: 16}`", "load_in_4bit": "`lora: {quantize: true}`",
+        "lr": "`train: {learning_rate: ...}`", "beta": "`objective: {dpo: {beta: 0.1}}`",
+        "loss_type": "`objective: {dpo: {variant: ...}}`",
+        **dict.fromkeys(("ref_model", "reference", "reference_model"), "nothing: the reference is the starting model"),
+    }  # fmt: skip
+
     kind: ClassVar[str] = "model"
     phase: ClassVar[Phase] = "training"
-    together: ClassVar[bool] = True
-    units: ClassVar[tuple[str, ...]]
+    in_all_processes: ClassVar[bool] = True
+    sums_over: ClassVar[tuple[str, ...]]
     """What the step's objectives may sum over."""
     gives: ClassVar[Gives] = "text"
     """What the trained model gives."""
@@ -92,6 +106,9 @@ class Training(Step):
     with it; without `lora` its adapter is first added into its weights."""
     train: Optimization = Optimization()
     """Learning rate, batch size, epochs and the like."""
+    seed: int | None = None
+    """Decides the order of the rows and how an adapter begins; left out, the step's name does. Steps of one seed differ
+    by their settings alone."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest row in tokens; the model's context when left out."""
     overlong: Overlong = "error"
@@ -118,15 +135,19 @@ class Training(Step):
 
     def content(self) -> dict[str, Any]:
         content = super().content()
-        for key in ("checkpoint_seconds", "track"):
+        for key in ("checkpoint_seconds", "track", "seed"):  # the seed that comes of it is part of an id by itself
             content.pop(key)
         return content
 
+    def own_seed(self, recipe_seed: int, name: str) -> int:
+        return super().own_seed(recipe_seed, name if self.seed is None else f"seed {self.seed}")
+
     def check(self, view: View) -> Iterator[Problem]:
         unit = getattr(OBJECTIVES.build(self.objective), "unit", None)
-        if unit not in self.units:
-            fitting = [row.name for row in OBJECTIVES if OBJECTIVES.resolve(row.name).unit in self.units]
-            what = f"this objective's unit is {unit!r}, and the step `{self.use}` sums over {' or '.join(self.units)}"
+        if unit not in self.sums_over:
+            fitting = [row.name for row in OBJECTIVES if OBJECTIVES.resolve(row.name).unit in self.sums_over]
+            own = " or ".join(self.sums_over)
+            what = f"this objective's unit is {unit!r}, and the step `{self.use}` sums over {own}"
             yield Problem(what, "objective", "objectives that fit: " + ", ".join(fitting))
         yield from check_training_data(view, self.data, LEARNS_FROM.get(str(unit), ("examples",)))
         yield from missing_trackers(self.trackers)
@@ -139,7 +160,7 @@ class Training(Step):
         if self.lora and self.lora.quantize and find_spec("bitsandbytes") is None:
             yield Problem("QLoRA needs the package bitsandbytes", "lora.quantize", "pip install 'burnish[qlora]'")
         step = view.step(self.model)
-        continues = getattr(step, "lora", None) if step else is_adapter(self.model)  # as it was made
+        continues = getattr(step, "lora", None) if step else is_adapter(view.root(self.model))  # as it was made
         if self.lora and not continues:
             yield from unfit(view.root(self.model), self.lora)
         if self.train.lora_b != 1 and not self.lora:
@@ -177,7 +198,7 @@ class Training(Step):
             seconds = tokens / speed if speed else training_seconds(size, tokens)
         where, _ = hardware.device()
         kind = "nf4" if self.lora and self.lora.quantize else hardware.dtype(self.dtype, where)[0]
-        moments = None if self.lora else MOMENT_BYTES[self.train.optimizer]
+        moments = None if self.lora else MOMENT_BYTES[self.train.optimizer][kind == "float32"]
         needed = training_memory(size, kind, moments, self.train.micro(where), self.train.checkpointing)
         return Expectation(rows, seconds, needed, training_disk(size, kind, moments, best=self.watch is not None))
 
@@ -219,7 +240,8 @@ class Training(Step):
                 "seed": run.seed, "folder": run.folder, "checkpoint_every_s": self.checkpoint_seconds, "after": after,
                 "watch": watch_by(self.watch, lm, inputs, run.folder) if self.watch else None,
             }  # fmt: skip
-            result = self.fit(lm, kept.rows, objective, reference, inputs, options)
+            with blamed(objective):
+                result = self.fit(lm, kept.rows, objective, reference, inputs, options)
         if parallel.leads():
             lm.save(run.folder / MODEL)
         run.usage.trained_tokens += result.tokens
@@ -233,7 +255,11 @@ class Training(Step):
 
         lm = load_model(inputs.model("model"), dtype=self.dtype, train_adapter=self.lora is not None, gives=self.gives,
                         quantize=bool(self.lora and self.lora.quantize))  # fmt: skip
-        return lm if self.lora else fold(lm)
+        if self.lora or not hasattr(lm.model, "peft_config"):
+            return lm
+        note_once(f"the adapter of {lm.source.ref} is added to its weights, and all of them train; `lora: {{rank: 16}}`"
+                  " would train the adapter on")  # fmt: skip
+        return fold(lm)
 
     def _summary(self, result: TrainResult, kept: Kept, template: str, model: str) -> dict[str, Any]:
         """The manifest's summary."""
@@ -251,9 +277,28 @@ class Training(Step):
             "truncated": kept.truncated,
             "template": template,
             **work_done(result.tokens, model),
-            "headline": f"loss {result.loss_first:.3f} to {result.loss_last:.3f} in {result.steps} steps,"
+            "headline": f"mean loss {result.loss_first:.3f} in the first tenth and {result.loss_last:.3f} in the last"
+            f" of {result.steps} steps,"
             f" {speed:,.0f} tokens/s, MFU {result.utilisation:.0%}{best}{lost}{cut}",
         }
+
+
+@contextmanager
+def blamed(objective: Any) -> Iterator[None]:
+    """Where a user's own objective fails, say so with the line in its file. Raises TrainingError."""
+    try:
+        yield
+    except BurnishError:
+        raise
+    except Exception as error:
+        module = type(objective).__module__
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if not module.startswith(USER) or not file or hardware.is_out_of_memory(error):
+            raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        raise TrainingError(f"{type(objective).__name__} failed: {type(error).__name__}: {error}",
+                            where=f"{file}:{lines[-1]}" if lines else file,
+                            hint="docs/extending.md says what its `loss` is given and gives") from error  # fmt: skip
 
 
 # -- watching

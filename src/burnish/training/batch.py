@@ -59,6 +59,14 @@ def by_prompt(rows: Sequence[Rendered]) -> list[list[int]]:
     return sorted(groups)
 
 
+def parts_of(units: Sequence[Sequence[Rendered]], numbers: Sequence[int], budget: int, *, trees: bool
+             ) -> list[tuple[int, list[int]]]:  # fmt: skip
+    """The numbers of a step's units in micro-batches, each with the tokens of its rows (see `micro_batches`)."""
+    groups = micro_batches([[row.ids for row in units[number]] for number in numbers], budget, trees=trees)
+    parts = [[numbers[place] for place in group] for group in groups]
+    return [(sum(len(row.ids) for number in part for row in units[number]), part) for part in parts]
+
+
 def micro_batches(units: Sequence[Unit], budget: int, *, trees: bool) -> list[list[int]]:
     """Numbers of the units that go through the model together, within a budget of computed tokens.
 

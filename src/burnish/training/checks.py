@@ -95,13 +95,27 @@ def _weighed(row: Any, objective: Any) -> list[Rendered]:
 def served_as_trained(chat: ChatTemplate, found: Sequence[Conversation]) -> Proof:
     """Before each learned answer, the token ids of training are those that a served model is asked with."""
     turns = wrong = 0
-    for messages, rendered in found:
+    detail = ""
+    for number, (messages, rendered) in enumerate(found, 1):
         for turn in rendered.turns:
             if messages[turn.message].role == "assistant":
                 turns += 1
-                asked = chat.ids(messages[: turn.message], answer=True)
-                wrong += tuple(asked) != rendered.ids[: turn.start]
-    return Proof("training ids = serving ids", wrong, 0, f"{turns:,} learned answers in {len(found):,} conversations")
+                asked, trained = tuple(chat.ids(messages[: turn.message], answer=True)), rendered.ids[: turn.start]
+                wrong += asked != trained
+                if asked != trained and not detail:
+                    where = f"conversation {number}, message {turn.message + 1}"
+                    detail = f"; {where}: {_first_difference(chat, trained, asked)}"
+    return Proof("training ids = serving ids", wrong, 0,
+                 f"{turns:,} learned answers in {len(found):,} conversations{detail}")  # fmt: skip
+
+
+def _first_difference(chat: ChatTemplate, trained: tuple[int, ...], asked: tuple[int, ...]) -> str:
+    """Where what is trained before an answer stops being what a served model is asked with."""
+    same = next((place for place, (one, other) in enumerate(zip(trained, asked, strict=False)) if one != other),
+                min(len(trained), len(asked)))  # fmt: skip
+    ours, theirs = (chat.tokenizer.decode(ids[max(0, same - 4) : same + 8]) for ids in (trained, asked))
+    return (f"{ours!r} is trained, {theirs!r} is asked (if the template writes earlier answers otherwise, learn the"
+            " last one alone: `train: false` on the others)")  # fmt: skip
 
 
 def stops_are_learned(chat: ChatTemplate, found: Sequence[Conversation]) -> Proof:

@@ -13,8 +13,8 @@ import torch
 from burnish.models.chat import Rendered
 from burnish.models.load import LanguageModel
 from burnish.objectives.parts import LossOutput
-from burnish.training.answers import Reference, Sides, answer_logprobs, reference_logprobs, refuse_other_start, units_of
-from burnish.training.batch import Unit, micro_batches
+from burnish.training.answers import Reference, Sides, answer_logprobs, reference_logprobs, refuse_other_start
+from burnish.training.batch import parts_of
 from burnish.training.falling import Falling
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from burnish.objectives.kto import KTO
 
 
-TRIES = 8
-"""Foreign answers that are tried before a row stands for itself."""
+TRIES = 64
+"""Rows that are tried for a foreign answer before a row stands for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,17 @@ class RenderedAnswer:
 
 
 def with_foreign_answers(rows: Sequence[Rendered], context: int) -> list[Rendered]:
-    """Each row's prompt with the answer of another row, half of them away: of the first that fits the context."""
+    """Each row's prompt with an answer to another prompt: of the row half of them away, or of the first behind it that
+    has another prompt and fits the context."""
     half = len(rows) // 2
 
     def foreign(number: int) -> Rendered:
         start = rows[number].turns[-1].start
-        for other in (rows[(number + half + step) % len(rows)] for step in range(TRIES)):
+        prompt = rows[number].ids[:start]
+        for other in (rows[(number + half + step) % len(rows)] for step in range(min(TRIES, len(rows)))):
             begin = other.turns[-1].start
-            ids = rows[number].ids[:start] + other.ids[begin:]
-            if len(ids) <= context:
+            ids = prompt + other.ids[begin:]
+            if other.ids[:begin] != prompt and len(ids) <= context:
                 return Rendered(ids, (0.0,) * start + other.weights[begin:], ())
         return rows[number]
 
@@ -78,40 +80,37 @@ def train_labelled(
     sides = _sides(rows, objective, lm.longest)
     refuse_other_start(lm, sides, reference, optimization, run["folder"])
     known = {side: reference.sums(side, side_rows) for side, side_rows in sides.items()}
-    units = units_of({"answer": sides["answer"]})
+    answers = [[row.answer] for row in rows]
 
     def ratios(side: str, numbers: list[int]) -> torch.Tensor:
         found = answer_logprobs(lm, [sides[side][number] for number in numbers])
         return found - known[side][numbers].to(found)
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
-        parts = _parts(lm, units, numbers, budget)
+        parts = parts_of(answers, numbers, budget, trees=lm.trees)
+        good = sum(rows[number].good for number in numbers)
+        of = {"good_gain": good, "bad_gain": len(numbers) - good}  # what their means are over
         moved: list[float] = []
 
         def loss(part: list[int]) -> LossOutput:
             if not moved:  # here and not before, so that running out of memory is seen where it is mended
-                moved.append(_moved(ratios, objective, _parts(lm, units, numbers, budget)))
+                moved.append(_moved(ratios, objective, [part for _, part in parts]))
             good = torch.tensor([rows[number].good for number in part], device=lm.device)
             found = objective.loss(ratios("answer", part), good, moved[0])
-            return LossOutput(found.total, {**found.metrics, "moved": moved[0] * len(part)})
+            metrics = {name: value * len(numbers) / max(1, of[name]) if name in of else value
+                       for name, value in found.metrics.items()}  # fmt: skip
+            return LossOutput(found.total, {**metrics, "moved": moved[0] * len(part)})
 
-        sizes = [sum(len(rows[number].answer.ids) for number in part) for part in parts]
-        return float(len(numbers)), [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
+        return float(len(numbers)), [(size, partial(loss, part)) for size, part in parts]
 
     falling = Falling("labelled", "good answers", "nats", 1.0, 0.0)
 
     def check(step: int, row: dict[str, float]) -> None:
-        if row["good_share"]:
-            falling.see(step, row["good_gain"] / row["good_share"])
+        if row.get("good_share"):
+            falling.see(step, row["good_gain"])
 
     both = list(zip(*sides.values(), strict=True))
     return train(lm, both, micros, optimization, label="labelled", check=check, dropout=False, **run)
-
-
-def _parts(lm: LanguageModel, units: Sequence[Unit], numbers: list[int], budget: int
-           ) -> list[list[int]]:  # fmt: skip
-    groups = micro_batches([units[number] for number in numbers], budget, trees=lm.trees)
-    return [[numbers[place] for place in group] for group in groups]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

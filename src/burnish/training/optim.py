@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,8 @@ WSD_DECAY = 0.2
 """Share of the steps in which a warm-up, stable, decay schedule falls (arXiv:2404.06395 uses a tenth to a fifth)."""
 PART = {"cpu": 1 << 23, "cuda": 1 << 25}
 """Parameters that are updated at once, or one that is larger, by kind of device."""
-MOMENT_BYTES = {"adamw": 4, "adamw32bit": 8, "adamw8bit": 2, "muon": 4}
-"""What an optimiser holds of a bfloat16 parameter, beside its master."""
+MOMENT_BYTES = {"adamw": (4, 8), "adamw32bit": (8, 8), "adamw8bit": (2, 2), "muon": (4, 4)}
+"""What an optimiser holds of a bfloat16 parameter and of an fp32 one, beside its master."""
 WHOLE_ONLY = ("adamw8bit", "muon")
 """Optimisers that look at more of a weight than one number at a time, so that it cannot be split over processes."""
 CLIP_EPSILON = 1e-6
@@ -38,15 +38,28 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Share of the full learning rate, from the share of steps after the warm-up that are done."""
 
 
+WHOLE_STEP = "`batch_size`, the rows of a whole step; `micro_tokens` says how many tokens go through the model at once"
+PACKED = "nothing: rows are packed, exactly, where the model can be"
+
+
 class Optimization(Config):
     """How a model's weights are updated."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "lr": "`learning_rate`", "num_epochs": "`epochs`", "num_train_epochs": "`epochs`", "optim": "`optimizer`",
+        "lr_scheduler": "`schedule`", "lr_scheduler_type": "`schedule`", "max_grad_norm": "`clip`",
+        "warmup_ratio": "`warmup`", "warmup_steps": "`warmup`, a share of the steps", "micro_batch_size": WHOLE_STEP,
+        "per_device_train_batch_size": WHOLE_STEP, "gradient_accumulation_steps": WHOLE_STEP,
+        "gradient_checkpointing": "`checkpointing`", "torch_compile": "`compile`", "fsdp": "`shard`",
+        "packing": PACKED, "sample_packing": PACKED, "padding_free": PACKED,
+    }  # fmt: skip
+
     learning_rate: float = Field(default=1e-4, gt=0)
-    """Highest learning rate. 1e-5 to 5e-5 is usual for whole models, 1e-4 to 3e-4 for LoRA, 5e-7 to 5e-6 for DPO."""
+    """Highest learning rate. 1e-5 to 5e-5 is usual for whole models, 1e-4 to 3e-4 for LoRA."""
     optimizer: Literal["adamw", "adamw32bit", "adamw8bit", "muon"] = "adamw"
     """adamw holds its two moments in the weights' number format, rounded so that their mean is kept: 4 bytes a
     bfloat16 parameter. adamw32bit holds them in 8 bytes, adamw8bit in 2. Muon makes the updates of the layers' matrices
-    orthogonal; embeddings, head and vectors keep AdamW."""
+    orthogonal; embeddings, head, vectors, biases and experts that are one tensor keep AdamW."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """How the learning rate falls after the warm-up; wsd stays and falls linearly over the last fifth."""
     lora_b: float = Field(default=1.0, gt=0)
@@ -93,18 +106,19 @@ class Optimization(Config):
 
     def steps(self, rows: int) -> int:
         """Optimiser steps for this many rows."""
-        whole = max(1, math.ceil(rows * self.epochs / self.batch_size))
-        return min(whole, self.max_steps) if self.max_steps else whole
+        return math.ceil(self.drawn(rows) / self.batch_size)
 
     def drawn(self, rows: int) -> int:
         """How many rows all steps take of this many, again and again over several epochs."""
-        return min(max(1, round(rows * self.epochs)), self.steps(rows) * self.batch_size)
+        wanted = max(1, round(rows * self.epochs))
+        return min(wanted, self.max_steps * self.batch_size) if self.max_steps else wanted
 
     def group(self, name: str, ndim: int) -> tuple[str, float, float]:
         """Optimiser, weight decay and multiple of the learning rate of a parameter."""
-        inside = not any(part in name for part in ("embed", "lm_head", "wte", "wpe", "score"))
-        kind = "adamw" if self.optimizer == "muon" and (ndim != 2 or not inside) else self.optimizer
-        return kind, self.weight_decay if ndim >= 2 else 0.0, self.lora_b if "lora_B" in name else 1.0
+        bias = ndim < 2 or name.endswith("bias")  # experts' biases lie side by side
+        outside = any(part in name for part in ("embed", "lm_head", "wte", "wpe", "score"))
+        kind = "adamw" if self.optimizer == "muon" and (ndim != 2 or bias or outside) else self.optimizer
+        return kind, 0.0 if bias else self.weight_decay, self.lora_b if "lora_B" in name else 1.0
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0, 1, ..., steps - 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,8 @@ from burnish.training.answers import (
     learned_tokens,
     reference_logprobs,
     refuse_other_start,
-    units_of,
 )
-from burnish.training.batch import micro_batches
+from burnish.training.batch import parts_of
 from burnish.training.falling import Falling
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
@@ -47,6 +46,11 @@ class RenderedPair:
 def sides_of(pairs: Sequence[RenderedPair]) -> dict[str, list[Rendered]]:
     """Chosen and rejected answers, side by side."""
     return {"chosen": [pair.chosen for pair in pairs], "rejected": [pair.rejected for pair in pairs]}
+
+
+def units_of(pairs: Sequence[RenderedPair]) -> list[list[Rendered]]:
+    """The rows that stay together: both answers of a pair."""
+    return [[pair.chosen, pair.rejected] for pair in pairs]
 
 
 def pair_reference(lm: LanguageModel, pairs: Sequence[RenderedPair], folder: Path, optimization: Optimization, seed: int
@@ -85,6 +89,7 @@ def train_preference(
     then the reference is not the model that training starts from.
     """
     pairs = discounted(pairs, objective.tail)
+    units = units_of(pairs)
     known = _known(pairs, reference)
     if reference is not None:
         refuse_other_start(lm, sides_of(pairs), reference, optimization, run["folder"])
@@ -101,8 +106,8 @@ def train_preference(
         return LossOutput(found.total, {"chosen_gain": gain, **found.metrics, "chosen_logprob": float(each.sum())})
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
-        budget = sys.maxsize if objective.whole_step else budget
-        return float(len(numbers)), pair_micros(lm, pairs, numbers, budget, loss)
+        parts = parts_of(units, numbers, sys.maxsize if objective.whole_step else budget, trees=lm.trees)
+        return float(len(numbers)), [(size, partial(loss, part)) for size, part in parts]
 
     # Without a reference only the first steps can be compared with, whose answers are others and of other lengths.
     falling = (Falling("preference", "chosen answers", "nats", 1.0, 0.0) if reference
@@ -111,17 +116,7 @@ def train_preference(
     def after(step: int, row: dict[str, float]) -> None:
         falling.see(step, row["chosen_gain" if reference else "chosen_logprob"])
 
-    units = [[pair.chosen, pair.rejected] for pair in pairs]
     return train(lm, units, micros, optimization, label="preference", check=after, dropout=False, **run)
-
-
-def pair_micros(lm: LanguageModel, pairs: Sequence[RenderedPair], numbers: list[int], budget: int,
-                loss: Callable[[list[int]], LossOutput]) -> list[Micro]:  # fmt: skip
-    """The micro-batches of a step's pairs: their tokens, and the loss of those pairs."""
-    groups = micro_batches(units_of(sides_of([pairs[number] for number in numbers])), budget, trees=lm.trees)
-    parts = [[numbers[place] for place in group] for group in groups]
-    sizes = [sum(len(pairs[n].chosen.ids) + len(pairs[n].rejected.ids) for n in part) for part in parts]
-    return [(size, partial(loss, part)) for size, part in zip(sizes, parts, strict=True)]
 
 
 def _known(pairs: Sequence[RenderedPair], reference: Reference | None) -> PairLogprobs:

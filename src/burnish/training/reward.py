@@ -14,9 +14,9 @@ from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.scores import at_the_end, token_scores
 from burnish.objectives.parts import LossOutput
-from burnish.training.batch import micro_batches
+from burnish.training.batch import parts_of
 from burnish.training.optim import Optimization
-from burnish.training.preference import RenderedPair, pair_micros
+from burnish.training.preference import RenderedPair, units_of
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, RunOptions, train
 
@@ -30,7 +30,7 @@ def train_reward(
 ) -> TrainResult:  # fmt: skip
     """Train a model that gives scores on pairs; the score is read at an answer's stop token. Mean over the pairs."""
     pairs = [replace(pair, chosen=at_the_end(pair.chosen), rejected=at_the_end(pair.rejected)) for pair in pairs]
-    margins = torch.tensor([pair.margin for pair in pairs])
+    units, margins = units_of(pairs), torch.tensor([pair.margin for pair in pairs])
 
     def loss(numbers: list[int]) -> LossOutput:
         rows = [pairs[number].chosen for number in numbers] + [pairs[number].rejected for number in numbers]
@@ -39,9 +39,9 @@ def train_reward(
         return objective.loss(chosen, rejected, margins[numbers].to(scores))
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
-        return float(len(numbers)), pair_micros(lm, pairs, numbers, budget, loss)
+        parts = parts_of(units, numbers, budget, trees=lm.trees)
+        return float(len(numbers)), [(size, partial(loss, part)) for size, part in parts]
 
-    units = [[pair.chosen, pair.rejected] for pair in pairs]
     return train(lm, units, micros, optimization, label="reward", **run)
 
 
@@ -59,6 +59,7 @@ def train_steps(
 ) -> TrainResult:  # fmt: skip
     """Train a model that gives scores on labelled steps. The loss of a step of the optimiser is the mean over all of
     its rows' steps."""
+    units = [[one.row] for one in rows]
 
     def loss(chosen: list[RenderedSteps]) -> LossOutput:
         scores = token_scores(lm.model, lay_out([one.row for one in chosen], lm.device, trees=lm.trees))
@@ -66,10 +67,8 @@ def train_steps(
         return objective.loss(scores, labels.to(scores))
 
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
-        chosen = [rows[number] for number in numbers]
-        groups = micro_batches([[one.row.ids] for one in chosen], budget, trees=lm.trees)
-        parts = [[chosen[place] for place in group] for group in groups]
-        count = float(sum(len(one.labels) for one in chosen))
-        return count, [(sum(len(one.row.ids) for one in part), partial(loss, part)) for part in parts]
+        count = float(sum(len(rows[number].labels) for number in numbers))
+        parts = parts_of(units, numbers, budget, trees=lm.trees)
+        return count, [(size, partial(loss, [rows[number] for number in part])) for size, part in parts]
 
-    return train(lm, [[one.row] for one in rows], micros, optimization, label="steps", **run)
+    return train(lm, units, micros, optimization, label="steps", **run)

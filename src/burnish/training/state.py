@@ -31,8 +31,8 @@ class Progress:
     step: int = 0
     tokens: int = 0
     """Tokens that went through the model, prompts included."""
-    learned: int = 0
-    """Tokens or pairs that the loss was taken over."""
+    learned: float = 0
+    """Tokens, by their weights, or pairs that the loss was taken over."""
     seconds: float = 0.0
     budget: int = 0
     """Tokens of a micro-batch since memory ran out; 0 while it has not."""
@@ -50,7 +50,8 @@ class TrainResult:
 
     steps: int
     tokens: int
-    learned: int
+    learned: float
+    """Tokens, by their weights, or pairs that the loss was taken over."""
     seconds: float
     loss_first: float
     loss_last: float
@@ -97,12 +98,12 @@ class Keeper:
         parallel.wait()  # all have read the file that one writes anew
         self._begin_rows()
 
-    def record(self, row: dict[str, float], units: int) -> None:
+    def record(self, row: dict[str, float], count: float) -> None:
         """Add one step's metrics, and its count of tokens or pairs."""
         progress = self.progress
         progress.step += 1
         progress.tokens += int(row["tokens"])
-        progress.learned += units
+        progress.learned += count
         progress.seconds += row["seconds"]
         self.rows.append(row)
         if parallel.leads():
@@ -144,7 +145,7 @@ class Keeper:
         return TrainResult(
             steps=self.progress.step,
             tokens=self.progress.tokens,
-            learned=self.progress.learned,
+            learned=round(self.progress.learned, 3),
             seconds=round(self.progress.seconds, 3),
             loss_first=sum(losses[:tenth]) / tenth,
             loss_last=sum(losses[-tenth:]) / tenth,

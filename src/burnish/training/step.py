@@ -85,10 +85,9 @@ def train(
     if frozen := freeze_unread(lm.model):
         note(f"{label}: {frozen:,} parameters that text does not pass through stay as they are")
     operations = lm.operations  # counted while the weights are whole
-    if optimization.checkpointing:
-        keep_less(lm)
     plan = plan_of(units, optimization, options["seed"])
     with (
+        _training_mode(lm, dropout, optimization.checkpointing) as back_to_training,
         hardware.freed_memory_kept(),
         native.released(),
         fused_layers(lm.model, not optimization.compile),  # a compiler fuses for itself
@@ -102,9 +101,10 @@ def train(
             )
         keeper = Keeper(options["folder"], optimizer, options.get("checkpoint_every_s", 60.0))
         watcher = Watcher(options.get("watch"), lm.model, keeper.progress, options["folder"], len(plan))
-        run = _Run(lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device),
-                   label, options["seed"], split, operations, keeper.progress.budget)  # fmt: skip
-        _set_mode(lm, dropout, optimization.checkpointing)
+        run = _Run(
+            lm, micros, lengths, optimizer, add_rows, keeper.progress.budget or optimization.micro(lm.device), label,
+            seed=options["seed"], split=split, operations=operations, reduced=keeper.progress.budget,
+        )  # fmt: skip
         if check:
             for row in keeper.rows:  # those before a kill
                 check(int(row["step"]), row)
@@ -113,25 +113,40 @@ def train(
                 check(step, row)
             if watcher.due(step):
                 row = row | watcher.look(step)
-                _set_mode(lm, dropout, optimization.checkpointing)
+                back_to_training()
             if after := options.get("after"):
                 after(step, row)
         result = keeper.finish()
-    lm.model.eval()
-    if optimization.checkpointing:
-        lm.model.gradient_checkpointing_disable()
     watcher.take_best()
     return result
 
 
-def _set_mode(lm: LanguageModel, dropout: bool, checkpointing: bool) -> None:
-    """Training mode where the model's noise is wanted, else evaluation mode, but for layers that are to keep less:
-    they do so in training mode alone."""
-    lm.model.train(dropout)
-    for layer in layers_of(lm.model) if checkpointing and not dropout else ():
-        layer.training = True
-        for name in [name for name, value in vars(layer).items() if "dropout" in name and isinstance(value, float)]:
-            setattr(layer, name, 0.0)
+@contextmanager
+def _training_mode(lm: LanguageModel, dropout: bool, checkpointing: bool) -> Iterator[Callable[[], None]]:
+    """Training mode where the model's noise is wanted, else evaluation mode, but for layers that are to keep less: they
+    do so in training mode alone. Gives what sets it again; afterwards the model is as it was, in evaluation mode."""
+    layers = layers_of(lm.model) if checkpointing and not dropout else []
+    noise = [(layer, name, value) for layer in layers for name, value in vars(layer).items()
+             if "dropout" in name and isinstance(value, float)]  # fmt: skip
+
+    def begin() -> None:
+        lm.model.train(dropout)
+        for layer in layers:
+            layer.training = True
+
+    if checkpointing:
+        keep_less(lm)
+    for layer, name, _ in noise:
+        setattr(layer, name, 0.0)
+    try:
+        begin()
+        yield begin
+    finally:
+        lm.model.eval()
+        for layer, name, value in noise:
+            setattr(layer, name, value)
+        if checkpointing:
+            lm.model.gradient_checkpointing_disable()
 
 
 def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watcher
@@ -148,7 +163,7 @@ def _steps(run: _Run, plan: Sequence[list[int]], keeper: Keeper, watcher: Watche
                 break
             row = run.step(plan[step], step, run.optimizer.rate(step, len(plan)))
             keeper.progress.budget = run.reduced
-            keeper.record(row, int(row.pop("units")))
+            keeper.record(row, row.pop("count"))
             tick.advance()
             tick.tell(f"loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s,"
                       f" MFU {row['utilisation']:.0%}")  # fmt: skip
@@ -208,7 +223,7 @@ class _Run:
         return hardware.matmul_rate(self.lm.dtype) * parallel.size() / self.operations
 
     def step(self, rows: list[int], step: int, rate: float) -> dict[str, float]:
-        """One optimiser step: its metrics, and its count of units."""
+        """One optimiser step: its metrics, and its count of tokens or pairs."""
         began = time.perf_counter()
         count, tokens, loss, metrics = self._fitting(rows, step)
         _check_finite("loss", loss, rows, step)
@@ -219,7 +234,7 @@ class _Run:
         _check_finite("gradient's norm", norm, rows, step)
         seconds = time.perf_counter() - began
         return {"step": step, "loss": loss, "rate": rate, "norm": norm, "tokens": tokens, "seconds": seconds,
-                "utilisation": tokens / seconds / self._ideal, **metrics, "units": count}  # fmt: skip
+                "utilisation": tokens / seconds / self._ideal, **metrics, "count": count}  # fmt: skip
 
     def rehearse(self, plan: Sequence[list[int]]) -> None:
         """The largest micro-batch of the longest rows, forward and backward, leaving nothing behind."""
@@ -245,7 +260,7 @@ class _Run:
                 trouble = error
             if not parallel.anywhere(trouble is not None) and found is not None:
                 return count, *self._over_all(*found)
-            self._halve(parts, trouble)
+            self._halve(rows, parts, trouble)
 
     def _accumulate(self, count: float, parts: Sequence[tuple[int, Callable[[], LossOutput], bool]]
                     ) -> tuple[int, float, dict[str, float]]:  # fmt: skip
@@ -270,13 +285,17 @@ class _Run:
         total = parallel.sums([float(tokens), loss, *(metrics.get(name, 0.0) for name in names)])
         return int(total[0]), total[1], dict(zip(names, total[2:], strict=True))
 
-    def _halve(self, parts: Sequence[Micro], error: Exception | None) -> None:
+    def _halve(self, rows: list[int], parts: Sequence[Micro], error: Exception | None) -> None:
         """Go on with smaller micro-batches. Raises TrainingError when they cannot be smaller."""
         self.optimizer.drop_gradients()
         _release()
-        largest = max(size for size, _ in parts)
-        self.budget = self.reduced = min(self.budget, largest) // 2
-        if self.budget < SMALLEST or self.split:  # processes that wait for each other's weights cannot begin again
+        largest = smaller = max(size for size, _ in parts)
+        self.budget = min(self.budget, largest)
+        while smaller == largest and self.budget >= SMALLEST:  # rows may share more than half of their tokens
+            self.budget //= 2
+            smaller = max(size for size, _ in self.micros(rows, self.budget)[1])
+        self.reduced = self.budget
+        if smaller == largest or self.split:  # processes that wait for each other's weights cannot begin again
             raise TrainingError(
                 f"{self.label}: memory does not suffice for a micro-batch of {largest} tokens",
                 hint="lower `micro_tokens`, shorten rows (`max_tokens`), set `checkpointing: true`, train an adapter"
@@ -367,5 +386,4 @@ def row_sums(values: Tensor, owners: Tensor, rows: int) -> Tensor:
     An answer of 700 tokens may have -7,000 nats, where fp32 counts in steps of 0.0005: a margin between two such sums
     would be noise.
     """
-    wide = values.float() if values.device.type == "mps" else values.double()
-    return torch.zeros(rows, dtype=wide.dtype, device=values.device).index_add(0, owners, wide)
+    return torch.zeros(rows, dtype=torch.float64, device=values.device).index_add(0, owners, values.double())

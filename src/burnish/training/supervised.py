@@ -11,7 +11,7 @@ from burnish.models.layout import lay_out
 from burnish.models.load import LanguageModel
 from burnish.models.logprobs import token_logprobs
 from burnish.objectives.parts import LossOutput
-from burnish.training.batch import micro_batches
+from burnish.training.batch import parts_of
 from burnish.training.optim import Optimization
 from burnish.training.state import TrainResult
 from burnish.training.step import Micro, Micros, RunOptions, train
@@ -40,11 +40,11 @@ def train_supervised(
 def row_micros(lm: LanguageModel, rows: Sequence[Rendered], loss: Callable[[list[Rendered]], LossOutput]) -> Micros:
     """Steps over rows whose unit is the learned token: the sum of their weights, and the loss of each micro-batch."""
 
+    units = [[row] for row in rows]
+
     def micros(numbers: list[int], budget: int) -> tuple[float, list[Micro]]:
-        chosen = [rows[number] for number in numbers]
-        groups = micro_batches([[row.ids] for row in chosen], budget, trees=lm.trees)
-        parts = [[chosen[place] for place in group] for group in groups]
-        count = sum(sum(row.weights) for row in chosen)
-        return count, [(sum(len(row.ids) for row in part), partial(loss, part)) for part in parts]
+        count = sum(sum(rows[number].weights) for number in numbers)
+        parts = parts_of(units, numbers, budget, trees=lm.trees)
+        return count, [(size, partial(loss, [rows[number] for number in part])) for size, part in parts]
 
     return micros

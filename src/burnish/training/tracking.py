@@ -27,7 +27,8 @@ def missing_trackers(names: Sequence[Tracker]) -> Iterator[Problem]:
 @contextmanager
 def tracked(names: Sequence[Tracker], run: str, settings: dict[str, Any], store: Path
             ) -> Iterator[Callable[[int, dict[str, float]], None] | None]:  # fmt: skip
-    """What takes every step's number and metrics while this lasts; None without trackers, or beside the leader.
+    """What takes every step's number, from 0, and metrics while this lasts; None without trackers, or beside the
+    leader. Trackers get the steps that are done, as all that people read does.
 
     Args:
         run: the run's name in the tracker. settings: shown as the run's parameters. store: where files go.
@@ -35,14 +36,16 @@ def tracked(names: Sequence[Tracker], run: str, settings: dict[str, Any], store:
     if not names or not parallel.leads():
         yield None
         return
-    opened = [_open(name, run, settings, store / FOLDER) for name in names]
+    opened: list[Any] = []
 
     def after(step: int, row: dict[str, float]) -> None:
         values = {key: value for key, value in row.items() if key != "step"}
         for tracker in opened:
-            tracker.log(values, step=step)
+            tracker.log(values, step=step + 1)
 
     try:
+        for name in names:
+            opened.append(_open(name, run, settings, store / FOLDER))
         yield after
     finally:
         for tracker in opened:

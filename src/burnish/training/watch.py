@@ -86,7 +86,8 @@ class Watcher:
             lines = [json.dumps({"step": done, **Seen(*found)._asdict()}) + "\n" for done, *found in progress.looks]
             write_atomic(self._folder / LOOKS, "".join(lines))
         said = f"{self._watch.name} {seen.score:.1%} ({seen.low:.1%} to {seen.high:.1%})"
-        note(f"step {step + 1} of {self._steps}: {said}" + (", the best" if kept else ""))
+        rank = ", the best" if seen.score > best else ", as good as the best" if kept else ""
+        note(f"step {step + 1} of {self._steps}: {said}{rank}")
         if self.over:
             note(f"{self._watch.name} was no better in {progress.worse} looks; training stops")
         return {self._watch.name: seen.score}

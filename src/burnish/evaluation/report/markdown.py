@@ -107,7 +107,7 @@ def _training(data: RunReport) -> Iterator[str]:
         yield "## Training"
         body = [[loss.step, f"{loss.points[0][1]:.4f}", f"{loss.points[-1][1]:.4f}", str(loss.points[-1][0]), loss.unit]
                 for loss in data.losses if loss.points]  # fmt: skip
-        yield _table(["step", "first loss", "last loss", "steps", "unit"], body)
+        yield _table(["step", "loss of the first step", "of the last", "steps", "unit"], body)
 
 
 def _samples(data: RunReport) -> Iterator[str]:

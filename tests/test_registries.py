@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from burnish import code
 from burnish.cli.list import TABLES
 from burnish.config import Config, Table, explain
+from burnish.objectives import OBJECTIVES
+from burnish.objectives.dpo import Name
 from burnish.registry import Entry
 
 TESTS = Path(__file__).parent
@@ -33,3 +36,8 @@ def test_rows_count_as_code_that_results_depend_on(kind: str) -> None:
     """A change in a row's file must make the results of the steps that use the table anew."""
     table = TABLES[kind].partition(":")[0]
     assert {entry.target.partition(":")[0] for entry in Table(TABLES[kind]).load()} <= code.imports(table)
+
+
+def test_every_variant_of_dpo_that_is_taken_for_an_objective_is_shown_its_place() -> None:
+    for name in set(get_args(Name)) - {"sigmoid"}:
+        assert OBJECTIVES.instead(name) == f"here it is `{{dpo: {{variant: {name}}}}}`"

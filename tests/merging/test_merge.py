@@ -17,6 +17,7 @@ from burnish.merging import merge as merging
 from burnish.merging.merge import merge_models
 from burnish.merging.methods.linear import Linear
 from burnish.merging.methods.slerp import Slerp
+from burnish.merging.tensors import StoredTensors
 from burnish.models.adapters import Lora, attach, fold
 from burnish.models.load import load_model
 from burnish.models.locate import fingerprint, locate
@@ -150,3 +151,10 @@ def test_the_merge_says_what_it_is_made_of(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "out" / "merge.json").read_text())
     assert said["inputs"] == [fingerprint(a), fingerprint(b)]
     assert (said["method"], said["settings"]) == ("slerp", {"t": 0.25})
+
+
+def test_files_that_lie_beside_a_models_own_are_not_merged(tmp_path: Path) -> None:
+    folder = tiny.tiny_model("llama", tmp_path)
+    own = StoredTensors(locate(folder)).shapes
+    save_file({"layers.0.attention.wq.weight": torch.ones(2, 2)}, folder / "consolidated.safetensors")
+    assert StoredTensors(locate(folder)).shapes == own

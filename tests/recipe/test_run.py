@@ -195,6 +195,8 @@ def test_what_must_fail_is_planned(tmp_path: Path, store: Workspace) -> None:
     weights.write_bytes(weights.read_bytes()[:-7])
     size = weights.stat().st_size
     assert f"the file ends after {size:,} of {size + 7:,} bytes" in problems()
+    (tmp_path / "model" / "old.safetensors").write_bytes(b"nothing that is read")
+    assert set(problems()) == {f"the file ends after {size:,} of {size + 7:,} bytes"}
     weights.write_bytes(b"<html>not found</html>")
     assert "not a safetensors file, or the beginning of one" in problems()
 

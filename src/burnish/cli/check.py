@@ -268,6 +268,7 @@ def _fit_of(step: Training, inputs: Inputs, planned: Planned) -> Fit:
     from burnish.models.adapters import attach
     from burnish.objectives import OBJECTIVES
     from burnish.steps.base import Running
+    from burnish.steps.training import blamed
     from burnish.training import checks
     from burnish.workspace import Workspace
 
@@ -285,8 +286,9 @@ def _fit_of(step: Training, inputs: Inputs, planned: Planned) -> Fit:
             checks.quieten(lm.model)
         if way == "plain":
             lm.trees = False
-        tried.fit(lm, rows, objective, reference, inputs,
-                  {"seed": planned.seed, "folder": folder, "checkpoint_every_s": 0.0, "after": after})  # fmt: skip
+        with blamed(objective):
+            tried.fit(lm, rows, objective, reference, inputs,
+                      {"seed": planned.seed, "folder": folder, "checkpoint_every_s": 0.0, "after": after})  # fmt: skip
         return lm
 
     return fit

@@ -122,9 +122,8 @@ def _preferred(verdict: Verdict) -> float:
 
 
 def _calls(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    return [_preferred(pair.verdict) for pair in pairs], [
-        called(pair.human) for pair in pairs if pair.human is not None
-    ]
+    humans = [called(pair.human) for pair in pairs if pair.human is not None]
+    return [_preferred(pair.verdict) for pair in pairs], humans
 
 
 def _mean(values: Sequence[float], pairs: Sequence[Pair] = ()) -> Estimate | None:
@@ -189,9 +188,8 @@ def _own(labelled: Sequence[Pair], model: str) -> Estimate | None:
 
 def _retest(scored: Sequence[Pair]) -> Estimate | None:
     twice = [pair for pair in scored if pair.again is not None and pair.again.preference is not None]
-    again = [replace(pair, verdict=pair.again) for pair in twice if pair.again is not None]
     return _mean(
-        [float(_preferred(one.verdict) == _preferred(two.verdict)) for one, two in zip(twice, again, strict=True)]
+        [float(_preferred(pair.verdict) == _preferred(pair.again)) for pair in twice if pair.again is not None]
     )
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from burnish.errors import MergeError
-from burnish.models.locate import ADAPTER, ModelSource, tensor_header
+from burnish.models.locate import ADAPTER, ModelSource, tensor_header, weight_files
 
 HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 PREFIX = "base_model.model."
@@ -32,11 +32,7 @@ class StoredTensors:
 
     @cached_property
     def _files(self) -> dict[str, tuple[Path, dict[str, Any]]]:
-        return {
-            name: (file, entry)
-            for file in sorted(self.path.glob("*.safetensors"))
-            for name, entry in tensor_header(file).items()
-        }
+        return {name: (file, entry) for file in weight_files(self.path) for name, entry in tensor_header(file).items()}
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -403,8 +403,9 @@ def flex(query: Tensor, key: Tensor, value: Tensor, segments: Tensor | Masks, sc
     kernel = flex_attention if torch.compiler.is_compiling() or not query.is_cuda else compiled(flex_attention)
     mask = _mask(segments, query.shape[2], query.device, window) if isinstance(segments, Tensor) else segments[window]
     width = value.shape[-1]
-    # Zeros change no score
-    query, key, value = (pad(one, (0, max(0, NARROWEST - one.shape[-1]))) for one in (query, key, value))
+    query, key, value = (  # zeros change no score
+        pad(one, (0, NARROWEST - one.shape[-1])) if one.shape[-1] < NARROWEST else one for one in (query, key, value)
+    )
 
     most = torch.full((), softcap, device=query.device) if softcap else None  # a number would compile anew for each
 

@@ -25,6 +25,7 @@ from burnish.models.locate import (
     locate,
     short,
     tensor_header,
+    weight_files,
     write_pedigree,
 )
 from burnish.models.targets import EXPERTS, WORTH_SAYING
@@ -41,7 +42,7 @@ def check(ref: str, *, chat: bool = True, scores: bool = False) -> list[Problem]
     try:
         source = locate(ref)
         for path in (source.path, source.weights.path):
-            for file in sorted(path.glob("*.safetensors")) if path is not None else ():
+            for file in weight_files(path) if path else ():
                 tensor_header(file)
         if source.weights.path is not None:
             if scores and gives_scores(source):

@@ -244,7 +244,7 @@ def size_of(ref: str | Path) -> Size | None:
         return None
     try:
         tensors = [entry for file in weight_files(path) for entry in tensor_header(file).values()]
-    except (BurnishError, OSError):
+    except BurnishError:  # `check` says it
         return None
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     config = {**config, **config.get("text_config", {})}
@@ -271,7 +271,9 @@ def weight_files(path: Path) -> list[Path]:
 
 def tensor_header(file: Path) -> dict[str, Any]:
     """The names, dtypes and shapes in a safetensors file, without reading its data. Raises ModelError for a file that
-    is not whole."""
+    is missing or not whole."""
+    if not file.is_file():
+        raise ModelError("the model's index names a file that is not there", where=str(file), hint=WHOLE)
     with file.open("rb") as stream:
         try:
             (length,) = struct.unpack("<Q", stream.read(8))

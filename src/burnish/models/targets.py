@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from burnish.errors import BurnishError
 from burnish.log import note_once
-from burnish.models.locate import locate, tensor_header
+from burnish.models.locate import locate, tensor_header, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ def _here(ref: str | Path) -> ModelSource | None:
 def _shapes(source: ModelSource) -> list[tuple[str, list[int]]]:
     """The names in a model's files, each with its shape."""
     assert source.path is not None
-    files = source.path.glob("*.safetensors")
+    files = weight_files(source.path)
     return [(name, entry["shape"]) for file in files for name, entry in tensor_header(file).items()]
 
 

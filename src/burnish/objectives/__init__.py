@@ -22,7 +22,11 @@ OBJECTIVES = Registry(
         Entry("steps", "burnish.objectives.reward:Steps", "log-odds that each step is right", "arXiv:2305.20050"),
         Entry("distill", "burnish.objectives.distill:Distill", "divergence from a teacher", "arXiv:2306.13649"),
     ],
-    {**{name: f"`{{dpo: {{variant: {name}}}}}`" for name in ("ipo", "hinge", "robust", "exo", "nca", "bco",
-                                                            "sppo", "apo_zero", "apo_down", "aot", "discopop")},
-     "rm": "`bradley_terry`", "prm": "`steps`", "dft": "`{sft: {dynamic: true}}`"},
+    {
+        **{name: f"`{{dpo: {{variant: {name}}}}}`" for name in (
+            "robust", "hinge", "ipo", "bco", "sppo", "nca", "exo", "apo_zero", "apo_down", "aot", "aot_unpaired",
+            "discopop", "normalized",
+        )},
+        "rm": "`bradley_terry`", "prm": "`steps`", "dft": "`{sft: {dynamic: true}}`",
+    },
 )  # fmt: skip

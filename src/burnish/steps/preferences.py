@@ -38,6 +38,14 @@ TESTED = 20
 """Pairs that a judge is asked about again, and prompts that are answered with answers to nothing."""
 
 
+def _tried(row: Example) -> Score:
+    """The grade of a row's last message; unscored where a grader of the user's own cannot do without a target."""
+    try:
+        return grade(row, row.messages[-1].content)
+    except Exception as error:
+        return Score(None, error=f"{type(error).__name__}: {error}")
+
+
 class Preferences(Decoding):
     """Preference pairs from several models' answers: best = chosen, worst = rejected, ties and unscored counted."""
 
@@ -99,7 +107,7 @@ class Preferences(Decoding):
     def _check_targets(self, rows: Sequence[Example]) -> Iterator[Problem]:
         """Rows that a grader can score nothing of, most often for want of a target."""
         without = [row for row in rows if row.target is None]
-        scores = [grade(row, row.messages[-1].content) for row in without if not is_judged(row.grader)]
+        scores = [_tried(row) for row in without if not is_judged(row.grader)]
         if rows and len(scores) == len(rows) and all(score.value is None for score in scores):
             yield Problem(f"no answer to the rows of {self.prompts} can be scored: {scores[0].error}", "prompts",
                           "give each row a `target`, take a grader that needs none, or `scorer: judge`")  # fmt: skip
